@@ -26,7 +26,8 @@ flock 9
 
 update_lists() {
     say "running apt-get update"
-    apt-get update -qq >&2 || die 2 "apt-get update failed (it needs root and a reachable package mirror); run it by hand, then this again"
+    # One at a time: the parallel fetches below would fail on apt's own lock.
+    flock "$VM_CACHE/.update" apt-get update -qq >&2 || die 2 "apt-get update failed (it needs root and a reachable package mirror); run it by hand, then this again"
 }
 shopt -s nullglob
 lists=(/var/lib/apt/lists/*_Packages*)
@@ -127,7 +128,7 @@ base_initramfs() {
     rm -rf "$root"
 }
 
-rm -rf "$VM_CACHE"/*.new # left by a run that was killed; the lock says that nobody is in there
+rm -rf "$VM_CACHE"/*.new # left by a run that was killed; its children hold the lock while they live, so nobody is in there
 jobs=()
 for part in "${missing[@]}"; do
     finished "$part" && continue # done by the run this one waited for

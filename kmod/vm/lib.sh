@@ -38,10 +38,11 @@ finished() {
 # The release (uname -r) of a fetched version, e.g. 6.1.0-56-amd64.
 release_of() { printf '%s\n' "$(<"$VM_CACHE/$1/release")"; }
 
-# Fetch unless it is there. Cheap when it is.
+# Fetch unless it is there. Cheap when it is. A finished folder counts whatever its name, so a kernel of one's own can
+# stand beside Debian's: it needs vmlinuz, headers, base.cpio, release and stamp.
 need_version() {
-    known_version "$1"
     if finished tools && finished "$1"; then return 0; fi
+    known_version "$1"
     "$VM_DIR/fetch.sh" "$1" >&2
 }
 

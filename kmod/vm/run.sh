@@ -102,7 +102,7 @@ share() { # share TAG PATH OPTIONS: a folder of the host over 9p. QEMU wants com
 mapfile -t shares < <(share out "$out" ''; [[ $host_root == 0 ]] || share host / ,readonly=on)
 LD_LIBRARY_PATH=$(tool_libs) timeout -k 5 "$seconds" "$tools/usr/bin/qemu-system-x86_64" \
     -L "$tools/usr/share/qemu" -L "$tools/usr/share/seabios" -nographic -nodefaults -no-user-config -no-reboot \
-    -net none -monitor none -serial "file:${out//,/,,}/console.log" \
+    -net none -monitor none -chardev "file,id=console,path=${out//,/,,}/console.log" -serial chardev:console \
     -cpu max "${accel[@]}" -smp "$cpus" -m "$memory" "${shares[@]}" \
     -kernel "$VM_CACHE/$kernel/vmlinuz" -initrd "$work/initramfs" \
     -append "console=ttyS0 panic=-1 oops=panic quiet transparent_hugepage=madvise $append" \
