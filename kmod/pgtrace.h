@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the module's files share. The format of the records is pgtrace_api.h. */
+#ifndef PGTRACE_H
+#define PGTRACE_H
+
+#include <linux/mm.h>
+#include <linux/pid.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/version.h>
+
+#include "pgtrace_api.h"
+
+#if !defined(CONFIG_X86_64) || !defined(CONFIG_NUMA_BALANCING)
+#error "pgtrace needs x86-64 and CONFIG_NUMA_BALANCING (its fault path repairs cleaned PTEs)"
+#endif
+
+/* 6.4 to 6.12: page tables got __pte_offset_map_lock, saved-write went away. */
+#define PGT_NEW_MM (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0))
+
+/* Channels: index into the relay channels and their counters. */
+enum { PGT_REFS, PGT_NAMES, PGT_NR_CHANNELS };
+
+/* One address space; outlives its mm by RCU only, mm is compared, never used. */
+struct pgt_space {
+	struct mm_struct *mm;
+	refcount_t users;		/* processes that share it (CLONE_VM) */
+	struct pgt_obj *anon[PGT_OBJECT_OTHER + 1];	/* by PGT_OBJECT_* kind */
+	struct {			/* mappings already announced */
+		u64 start, end;
+		u32 object;
+	} seen[64];
+	struct rcu_head rcu;
+};
+
+/* One traced process (thread group). */
+struct pgt_proc {
+	struct list_head list;		/* pgt_procs; order = the cleaner's turn */
+	struct pid *pid;		/* reference */
+	u32 tgid;
+	int threads;			/* entries in the thread table */
+	u32 pass;			/* last pass of the cleaner */
+	u8 how;				/* PGT_PROCESS_* */
+	bool thp_disabled;		/* MMF_DISABLE_THP of its mm was set by us */
+	bool named;			/* its PROCESS record is out */
+	bool gone;			/* not in the list any more */
+	struct pgt_space __rcu *space;
+	struct rcu_head rcu;
+};
+
+/* One traced thread, found by its task. last_* belong to the thread itself. */
+struct pgt_thread {
+	struct hlist_node node;
+	struct task_struct *task;	/* key; valid until sched_process_exit */
+	struct pgt_proc *proc;
+	unsigned long last_page;
+	unsigned long last_ip;
+	unsigned long last_faults;	/* maj_flt + min_flt at the last reference */
+	struct rcu_head rcu;
+};
+
+/* One object: what backs pages. Lives as long as the recording. */
+struct pgt_obj {
+	struct hlist_node node;
+	u64 ino;
+	u32 dev;
+	u32 generation;
+	u32 id;
+	u32 tgid;
+	u8 kind;			/* PGT_OBJECT_* */
+	u8 flags;			/* PGT_OBJECT_DELETED, _TRUNCATED */
+	bool named;			/* its OBJECT record is out */
+	u16 path_len;
+	char *path;
+};
+
+/* pgtrace_main.c */
+struct pgt_settings {
+	u8 level;
+	u32 clean_ms;
+	pid_t recorder;			/* never traced; its exit ends the recording */
+};
+extern struct pgt_settings pgt_set;
+bool pgt_recording(void);
+void pgt_recorder_died(void);
+void pgt_emit_clock(void);
+
+/* relay.c */
+int pgt_relay_init(struct dentry *dir);
+void pgt_relay_exit(void);
+void pgt_relay_reset(void);
+void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted);
+void pgt_commit(int ch, u16 len);
+bool pgt_emit(int ch, void *rec, u8 kind, u8 flags, u16 len, bool counted);
+void pgt_lost_elsewhere(u16 cause, u64 count);
+bool pgt_relay_settle(void);
+int pgt_relay_status(char *buf, int size);
+
+/* probes.c */
+int pgt_probes_start(void);
+void pgt_probes_stop(void);
+void pgt_probes_level(u8 level);
+
+/* targets.c */
+int pgt_target_pid(pid_t nr);
+int pgt_target_uid(u32 uid);
+void pgt_targets_clear(void);
+int pgt_targets_attach(void);
+void pgt_targets_release(void);
+void pgt_targets_announce(void);
+struct pgt_thread *pgt_thread_current(void);
+struct pgt_space *pgt_space_of(struct pgt_proc *proc, struct mm_struct *mm);
+struct pgt_proc *pgt_next_proc(u32 pass, struct pid **pid);
+int pgt_targets_count(void);
+void pgt_on_fork(struct task_struct *parent, struct task_struct *child);
+void pgt_on_exec(struct task_struct *task);
+void pgt_on_exit(struct task_struct *task);
+struct mm_struct *pgt_pid_mm(struct pid *pid);
+
+/* paths.c */
+int pgt_paths_init(void);
+void pgt_paths_exit(void);
+struct pgt_obj *pgt_object_of(struct vm_area_struct *vma, struct pgt_space *space,
+			      u32 tgid, unsigned long addr, u64 *page);
+struct pgt_obj *pgt_object_file(struct file *file, u32 tgid);
+void pgt_announce_mapping(struct pgt_space *space, struct vm_area_struct *vma,
+			  struct pgt_obj *obj, u32 tgid);
+bool pgt_announce_process(struct pgt_proc *proc, struct task_struct *task, u8 how);
+bool pgt_objects_announce(void);
+void pgt_objects_free(void);
+int pgt_objects_count(void);
+
+/* cleaner.c */
+int pgt_cleaner_start(void);
+void pgt_cleaner_stop(void);
+void pgt_cleaner_kick(void);
+
+/* symbols.c: functions of the kernel that are not exported */
+int pgt_symbols_init(void);
+void pgt_flush_tlb_mm(struct mm_struct *mm);
+void pgt_split_huge_pmd(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr);
+pte_t *pgt_pte_lock(struct mm_struct *mm, pmd_t *pmd, unsigned long addr, spinlock_t **ptl);
+
+#endif /* PGTRACE_H */

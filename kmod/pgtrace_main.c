@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * pgtrace: records which pages chosen processes reference, in order.
+ *
+ * debugfs/pgtrace/ holds the relay files (relay.c), `status`, and `control`,
+ * which takes one command a write:
+ *   clear | pid N | uid N | recorder N | level light|rich|full | clean MS | start | stop
+ * level and clean also work while recording; the others say EBUSY then.
+ */
+#include <linux/cred.h>
+#include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/timekeeping.h>
+#include <linux/uaccess.h>
+#include <linux/utsname.h>
+#include <linux/workqueue.h>
+
+#include "pgtrace.h"
+
+#define PGT_MODULE_VERSION "0.1.0"
+
+static unsigned int clean_ms = 500;	/* HZ/2, as in 2005 */
+module_param(clean_ms, uint, 0644);
+MODULE_PARM_DESC(clean_ms, "period of the PTE cleaner in ms until set otherwise, 0: off (default 500)");
+
+enum { IDLE, RECORDING, STOPPED };
+static const char *const state_names[] = { "idle", "recording", "stopped" };
+static const char *const level_names[] = { "off", "light", "rich", "full" };
+
+struct pgt_settings pgt_set = { .level = PGT_LEVEL_RICH };
+
+static DEFINE_MUTEX(command);	/* one command at a time; guards state */
+static int state = IDLE;
+static struct dentry *dir, *control_file, *status_file;
+
+bool pgt_recording(void)
+{
+	return READ_ONCE(state) == RECORDING;
+}
+
+void pgt_emit_clock(void)
+{
+	struct pgt_clock rec;
+	unsigned long irq;
+
+	local_irq_save(irq);	/* the three are read together */
+	rec.monotonic_ns = ktime_get_mono_fast_ns();
+	rec.realtime_ns = ktime_get_real_fast_ns();
+	rec.boottime_ns = ktime_get_boot_fast_ns();
+	local_irq_restore(irq);
+	pgt_emit(PGT_NAMES, &rec, PGT_KIND_CLOCK, 0, sizeof(rec), true);
+}
+
+static void emit_level(u8 from, u8 to)
+{
+	struct pgt_level rec = { .from = from, .to = to, .clean_ms = pgt_set.clean_ms };
+
+	pgt_emit(PGT_NAMES, &rec, PGT_KIND_LEVEL, 0, sizeof(rec), true);
+}
+
+static int start(void)
+{
+	int err;
+
+	if (state == RECORDING)
+		return -EBUSY;
+	pgt_relay_reset();
+	pgt_emit_clock();
+	emit_level(PGT_LEVEL_OFF, pgt_set.level);
+	err = pgt_probes_start();
+	if (err)
+		goto failed;
+	err = pgt_cleaner_start();
+	if (err) {
+		pgt_probes_stop();
+		goto failed;
+	}
+	WRITE_ONCE(state, RECORDING);
+	return 0;
+failed:
+	pgt_targets_release();
+	pgt_objects_free();
+	return err;
+}
+
+static void stop(bool unloading)
+{
+	int tries;
+
+	if (state != RECORDING)
+		return;
+	pgt_cleaner_stop();
+	pgt_probes_stop();
+	/* Nothing writes any more but us. What is owed gets time to find room. */
+	for (tries = 0; tries < (unloading ? 1 : 500); tries++) {
+		pgt_targets_announce();
+		if (pgt_objects_announce() && pgt_relay_settle())
+			break;
+		msleep(20);
+	}
+	emit_level(pgt_set.level, PGT_LEVEL_OFF);
+	pgt_emit_clock();
+	pgt_relay_settle();
+	pgt_targets_release();
+	pgt_objects_free();
+	pgt_set.recorder = 0;
+	WRITE_ONCE(state, STOPPED);
+}
+
+/* The recorder was killed: nobody would ever say stop. */
+static void stop_orphan(struct work_struct *work)
+{
+	mutex_lock(&command);
+	stop(true);
+	mutex_unlock(&command);
+}
+
+static DECLARE_WORK(orphan_work, stop_orphan);
+
+void pgt_recorder_died(void)
+{
+	schedule_work(&orphan_work);
+}
+
+static int set_level(const char *name)
+{
+	u8 to, from = pgt_set.level;
+
+	for (to = PGT_LEVEL_LIGHT; to <= PGT_LEVEL_FULL; to++)
+		if (!strcmp(name, level_names[to]))
+			break;
+	if (to > PGT_LEVEL_FULL)
+		return -EINVAL;
+	WRITE_ONCE(pgt_set.level, to);
+	if (state == RECORDING && to != from) {
+		pgt_probes_level(to);
+		emit_level(from, to);
+		pgt_cleaner_kick();
+	}
+	return 0;
+}
+
+static int set_clean(u32 ms)
+{
+	if (ms == pgt_set.clean_ms)
+		return 0;
+	WRITE_ONCE(pgt_set.clean_ms, ms);
+	if (state == RECORDING) {
+		emit_level(pgt_set.level, pgt_set.level);
+		pgt_cleaner_kick();
+	}
+	return 0;
+}
+
+static int execute(char *line)
+{
+	char *word = strsep(&line, " ");
+	u32 number;
+
+	if (!strcmp(word, "start"))
+		return start();
+	if (!strcmp(word, "stop")) {
+		stop(false);
+		return 0;
+	}
+	if (!strcmp(word, "clear")) {
+		if (state == RECORDING)
+			return -EBUSY;
+		pgt_targets_clear();
+		pgt_set.recorder = 0;
+		pgt_set.clean_ms = clean_ms;
+		pgt_set.level = PGT_LEVEL_RICH;
+		return 0;
+	}
+	if (!line)
+		return -EINVAL;
+	if (!strcmp(word, "level"))
+		return set_level(line);
+	if (kstrtou32(line, 10, &number))
+		return -EINVAL;
+	if (!strcmp(word, "clean"))
+		return set_clean(number);
+	if (state == RECORDING)
+		return -EBUSY;
+	if (!strcmp(word, "pid"))
+		return pgt_target_pid(number);
+	if (!strcmp(word, "uid"))
+		return pgt_target_uid(number);
+	if (!strcmp(word, "recorder")) {
+		pgt_set.recorder = number;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static ssize_t control_write(struct file *file, const char __user *from, size_t n, loff_t *pos)
+{
+	char line[64];
+	int err;
+
+	if (n >= sizeof(line))
+		return -EINVAL;
+	if (copy_from_user(line, from, n))
+		return -EFAULT;
+	line[n] = 0;
+	mutex_lock(&command);
+	err = execute(strim(line));
+	mutex_unlock(&command);
+	return err ?: n;
+}
+
+/* The owner keeps the module while a file is open; commands are short. */
+static const struct file_operations control_fops = {
+	.owner = THIS_MODULE,
+	.write = control_write,
+};
+
+static ssize_t status_read(struct file *file, char __user *to, size_t n, loff_t *pos)
+{
+	const int size = 1024 + 160 * num_possible_cpus();
+	char *text = kvmalloc(size, GFP_KERNEL);
+	ssize_t got;
+	int len;
+
+	if (!text)
+		return -ENOMEM;
+	mutex_lock(&command);
+	len = scnprintf(text, size,
+			"version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nprocesses %d\nobjects %d\n",
+			PGT_VERSION, PGT_MODULE_VERSION, utsname()->release, state_names[state],
+			level_names[pgt_set.level], pgt_set.clean_ms, pgt_targets_count(),
+			pgt_objects_count());
+	len += pgt_relay_status(text + len, size - len);
+	mutex_unlock(&command);
+	got = simple_read_from_buffer(to, n, pos, text, len);
+	kvfree(text);
+	return got;
+}
+
+static const struct file_operations status_fops = {
+	.owner = THIS_MODULE,
+	.read = status_read,
+	.llseek = default_llseek,
+};
+
+static int __init pgtrace_init(void)
+{
+	int err;
+
+	err = pgt_symbols_init();
+	if (err)
+		return err;
+	err = pgt_paths_init();
+	if (err)
+		return err;
+	pgt_set.clean_ms = clean_ms;
+	dir = debugfs_create_dir("pgtrace", NULL);
+	if (IS_ERR(dir)) {
+		err = PTR_ERR(dir);
+		goto no_dir;
+	}
+	err = pgt_relay_init(dir);
+	if (err)
+		goto no_relay;
+	control_file = debugfs_create_file("control", 0200, dir, NULL, &control_fops);
+	status_file = debugfs_create_file("status", 0400, dir, NULL, &status_fops);
+	return 0;
+no_relay:
+	debugfs_remove(dir);
+no_dir:
+	pgt_paths_exit();
+	return err;
+}
+
+static void __exit pgtrace_exit(void)
+{
+	/* No new command, then no recording, then nobody who could ask for a stop. */
+	debugfs_remove(control_file);
+	debugfs_remove(status_file);
+	mutex_lock(&command);
+	stop(true);
+	mutex_unlock(&command);
+	cancel_work_sync(&orphan_work);
+	pgt_targets_clear();
+	pgt_relay_exit();
+	debugfs_remove(dir);
+	pgt_paths_exit();
+	rcu_barrier();
+}
+
+module_init(pgtrace_init);
+module_exit(pgtrace_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Records which pages chosen processes reference");
+MODULE_AUTHOR("The pgtrace authors");
+MODULE_VERSION(PGT_MODULE_VERSION);

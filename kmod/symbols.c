@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Functions of the kernel that modules may not link to. They are looked up by
+ * name once and reached through static calls: a plain indirect call would trip
+ * over indirect branch tracking, which seals functions nobody takes the address of.
+ */
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/static_call.h>
+#include <asm/tlbflush.h>
+
+#include "pgtrace.h"
+
+static unsigned long no_lookup(const char *name)
+{
+	return 0;
+}
+
+static void no_flush(struct mm_struct *mm, unsigned long start, unsigned long end,
+		     unsigned int stride_shift, bool freed_tables)
+{
+}
+
+static void no_split(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr,
+		     bool freeze, struct folio *folio)
+{
+}
+
+DEFINE_STATIC_CALL(pgt_lookup_name, no_lookup);
+DEFINE_STATIC_CALL(pgt_flush_range, no_flush);
+DEFINE_STATIC_CALL(pgt_split, no_split);
+
+#if PGT_NEW_MM
+static pte_t *no_pte_lock(struct mm_struct *mm, pmd_t *pmd, unsigned long addr,
+			  spinlock_t **ptl)
+{
+	return NULL;
+}
+
+DEFINE_STATIC_CALL(pgt_pte_offset_lock, no_pte_lock);
+#endif
+
+void pgt_flush_tlb_mm(struct mm_struct *mm)
+{
+	static_call(pgt_flush_range)(mm, 0, TLB_FLUSH_ALL, 0, true);
+}
+
+void pgt_split_huge_pmd(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr)
+{
+	static_call(pgt_split)(vma, pmd, addr, false, NULL);
+}
+
+/* NULL: the page table went away meanwhile, skip it. */
+pte_t *pgt_pte_lock(struct mm_struct *mm, pmd_t *pmd, unsigned long addr, spinlock_t **ptl)
+{
+#if PGT_NEW_MM
+	return static_call(pgt_pte_offset_lock)(mm, pmd, addr, ptl);
+#else
+	return pte_offset_map_lock(mm, pmd, addr, ptl);
+#endif
+}
+
+static unsigned long lookup(const char *name)
+{
+	unsigned long addr = static_call(pgt_lookup_name)(name);
+
+	if (!addr)
+		pr_err("the kernel has no symbol %s\n", name);
+	return addr;
+}
+
+int pgt_symbols_init(void)
+{
+	struct kprobe kp = { .symbol_name = "kallsyms_lookup_name" };
+	unsigned long flush, split;
+	int err;
+
+	/* kallsyms_lookup_name itself is not exported; a kprobe knows where it is. */
+	err = register_kprobe(&kp);
+	if (err)
+		return err;
+	/* IBT kernels put the probe behind the ENDBR: call the function's start. */
+	static_call_update(pgt_lookup_name, (void *)((unsigned long)kp.addr & ~0xfUL));
+	unregister_kprobe(&kp);
+
+	flush = lookup("flush_tlb_mm_range");
+	split = lookup("__split_huge_pmd");
+	if (!flush || !split)
+		return -ENOENT;
+	static_call_update(pgt_flush_range, (void *)flush);
+	static_call_update(pgt_split, (void *)split);
+#if PGT_NEW_MM
+	{
+		unsigned long lock = lookup("__pte_offset_map_lock");
+
+		if (!lock)
+			return -ENOENT;
+		static_call_update(pgt_pte_offset_lock, (void *)lock);
+	}
+#endif
+	return 0;
+}
