@@ -1,1 +1,6 @@
-//! pgtrace
+//! The raw side of pgtrace: drains the kernel module's relay buffers into raw chunks, and owns both the wire format
+//! (mirror of `kmod/pgtrace_api.h`) and the chunk format. Readers depend on this crate; it never links arrow, tokio or
+//! datafusion, and the recorder never interprets page references.
+
+pub mod record;
+pub mod wire;
