@@ -1,0 +1,348 @@
+//! A dataset: a place in an object store and the newest manifest there.
+
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use url::Url;
+
+use crate::manifest::{self, FileEntry, Manifest, ManifestError};
+
+/// What can go wrong with a dataset as a whole. Every variant names the place.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// The folder does not exist.
+    #[error("{location}: no such dataset")]
+    Missing {
+        /// The dataset, as the user named it.
+        location: String,
+    },
+    /// The place exists but holds no manifest.
+    #[error(
+        "{location}: not a pgtrace dataset: no manifest in {}/",
+        manifest::FOLDER
+    )]
+    NotADataset {
+        /// The dataset, as the user named it.
+        location: String,
+    },
+    /// A new dataset was asked for in a place that is in use for something else.
+    #[error(
+        "{location}: is not empty and not a pgtrace dataset (found {found:?}); name an empty or a new folder"
+    )]
+    Occupied {
+        /// The dataset, as the user named it.
+        location: String,
+        /// Something that is there.
+        found: String,
+    },
+    /// The manifest cannot be used.
+    #[error("{location}: {path}: {source}")]
+    Manifest {
+        /// The dataset, as the user named it.
+        location: String,
+        /// Path of the manifest within it.
+        path: String,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// Somebody else committed this version first.
+    #[error("{location}: version {version} was committed by another program meanwhile")]
+    Conflict {
+        /// The dataset, as the user named it.
+        location: String,
+        /// The version that was to be committed.
+        version: u64,
+    },
+    /// The location is not a path or a URL that can be used.
+    #[error("{location}: {detail}")]
+    Location {
+        /// The dataset, as the user named it.
+        location: String,
+        /// Why it cannot be used.
+        detail: String,
+    },
+    /// The object store failed.
+    #[error("{location}: {source}")]
+    Store {
+        /// The dataset, as the user named it.
+        location: String,
+        /// The store's own words.
+        source: object_store::Error,
+    },
+}
+
+/// An opened dataset at one version.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    location: String,
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    manifest: Manifest,
+}
+
+impl Dataset {
+    /// Opens the dataset at a folder or URL (`file:`, and the object stores this
+    /// program was built with) at its newest version.
+    ///
+    /// # Errors
+    /// [`DatasetError`]: missing, not a dataset, a manifest too new or damaged,
+    /// or the store's own failure.
+    pub async fn open(location: &str) -> Result<Self, DatasetError> {
+        let (store, prefix) = connect(location, false)?;
+        match Self::load(location, store, prefix).await? {
+            (_, _, Some(dataset)) => Ok(dataset),
+            (..) => Err(DatasetError::NotADataset {
+                location: location.into(),
+            }),
+        }
+    }
+
+    /// Opens the dataset, or makes an empty one laid out as `new` says. An
+    /// existing dataset keeps its own layout.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`], and [`DatasetError::Occupied`] if the place is in
+    /// use for something else.
+    pub async fn create_or_open(location: &str, new: Manifest) -> Result<Self, DatasetError> {
+        let (store, prefix) = connect(location, true)?;
+        let (store, prefix) = match Self::load(location, store, prefix).await? {
+            (_, _, Some(dataset)) => return Ok(dataset),
+            (store, prefix, None) => (store, prefix),
+        };
+        if let Some(found) = first_inhabitant(location, &store, &prefix).await? {
+            return Err(DatasetError::Occupied {
+                location: location.into(),
+                found,
+            });
+        }
+        let mut dataset = Self {
+            location: location.into(),
+            store,
+            prefix,
+            manifest: new,
+        };
+        // Committed at once, so that a killed first run leaves a dataset (an
+        // empty one) and not a folder of files that nobody owns.
+        let first = dataset.manifest.next();
+        match dataset.commit(first).await {
+            Err(DatasetError::Conflict { .. }) => dataset.reload().await?,
+            other => other?,
+        }
+        Ok(dataset)
+    }
+
+    /// Reads the newest manifest again, after [`DatasetError::Conflict`].
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub async fn reload(&mut self) -> Result<(), DatasetError> {
+        let loaded = Self::load(&self.location, self.store.clone(), self.prefix.clone()).await?;
+        let (_, _, Some(dataset)) = loaded else {
+            return Err(DatasetError::NotADataset {
+                location: self.location.clone(),
+            });
+        };
+        *self = dataset;
+        Ok(())
+    }
+
+    /// Publishes `next`, which must be this dataset's [`Manifest::next`]: one
+    /// conditional put, so that exactly one of several programs wins.
+    ///
+    /// # Errors
+    /// [`DatasetError::Conflict`] if that version exists already: reload, build
+    /// upon what is there, and commit again.
+    pub async fn commit(&mut self, next: Manifest) -> Result<(), DatasetError> {
+        let path = self.path(&format!(
+            "{}/{}",
+            manifest::FOLDER,
+            Manifest::file_name(next.version)
+        ));
+        let json = next
+            .to_json()
+            .map_err(|source| self.manifest_error(&path, source))?;
+        let options = PutOptions::from(PutMode::Create);
+        match self
+            .store
+            .put_opts(&path, PutPayload::from(json), options)
+            .await
+        {
+            Ok(_) => {
+                self.manifest = next;
+                Ok(())
+            }
+            Err(object_store::Error::AlreadyExists { .. }) => Err(DatasetError::Conflict {
+                location: self.location.clone(),
+                version: next.version,
+            }),
+            Err(source) => Err(store_error(&self.location, source)),
+        }
+    }
+
+    /// The version that is open.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The store that holds the files.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Where in the store the dataset begins.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// The dataset as the user named it, for messages.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Path in the store of a file of the dataset.
+    pub fn path_of(&self, file: &FileEntry) -> Path {
+        self.path(&file.path)
+    }
+
+    /// Path in the store of `relative`, a path within the dataset.
+    pub fn path(&self, relative: &str) -> Path {
+        relative
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+
+    /// Finds and reads the newest manifest; gives the store back if there is none.
+    async fn load(
+        location: &str,
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+    ) -> Result<(Arc<dyn ObjectStore>, Path, Option<Self>), DatasetError> {
+        let folder = manifest::FOLDER
+            .split('/')
+            .fold(prefix.clone(), |path, part| path.join(part));
+        let newest = store
+            .list(Some(&folder))
+            .try_fold(None, |newest: Option<u64>, object| async move {
+                let version = object.location.filename().and_then(Manifest::version_of);
+                Ok(newest.max(version))
+            })
+            .await
+            .map_err(|e| store_error(location, e))?;
+        let Some(version) = newest else {
+            return Ok((store, prefix, None));
+        };
+        let path = folder.join(Manifest::file_name(version));
+        let bytes = async { store.get(&path).await?.bytes().await }
+            .await
+            .map_err(|e| store_error(location, e))?;
+        let manifest = Manifest::from_json(&bytes)
+            .and_then(|m| match m.version == version {
+                true => Ok(m),
+                false => Err(ManifestError::Damaged(format!(
+                    "says version {}, the file's name says {version}",
+                    m.version
+                ))),
+            })
+            .map_err(|source| DatasetError::Manifest {
+                location: location.into(),
+                path: path.to_string(),
+                source,
+            })?;
+        let dataset = Self {
+            location: location.into(),
+            store: store.clone(),
+            prefix: prefix.clone(),
+            manifest,
+        };
+        Ok((store, prefix, Some(dataset)))
+    }
+
+    fn manifest_error(&self, path: &Path, source: ManifestError) -> DatasetError {
+        DatasetError::Manifest {
+            location: self.location.clone(),
+            path: path.to_string(),
+            source,
+        }
+    }
+}
+
+fn store_error(location: &str, source: object_store::Error) -> DatasetError {
+    DatasetError::Store {
+        location: location.into(),
+        source,
+    }
+}
+
+/// Something that stands where a new dataset should be.
+async fn first_inhabitant(
+    location: &str,
+    store: &Arc<dyn ObjectStore>,
+    prefix: &Path,
+) -> Result<Option<String>, DatasetError> {
+    let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
+    let found = store
+        .list(prefix)
+        .try_next()
+        .await
+        .map_err(|e| store_error(location, e))?;
+    Ok(found.map(|object| object.location.to_string()))
+}
+
+/// The store and prefix that a location names.
+fn connect(location: &str, create: bool) -> Result<(Arc<dyn ObjectStore>, Path), DatasetError> {
+    let unusable = |detail: String| DatasetError::Location {
+        location: location.into(),
+        detail,
+    };
+    let url = match Url::parse(location) {
+        Ok(url) if location.contains("://") => url,
+        _ => return connect_folder(location, FsPath::new(location), create),
+    };
+    if url.scheme() == "file" {
+        let folder: PathBuf = url
+            .to_file_path()
+            .map_err(|()| unusable("a file URL needs an absolute path".into()))?;
+        return connect_folder(location, &folder, create);
+    }
+    let options = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let (store, prefix) = object_store::parse_url_opts(&url, options)
+        .map_err(|e| unusable(format!("cannot be opened: {e}")))?;
+    Ok((Arc::from(store), prefix))
+}
+
+/// A local folder is a store of its own, so that odd names in the path above it
+/// never meet the rules for object names.
+fn connect_folder(
+    location: &str,
+    folder: &FsPath,
+    create: bool,
+) -> Result<(Arc<dyn ObjectStore>, Path), DatasetError> {
+    let unusable = |detail: String| DatasetError::Location {
+        location: location.into(),
+        detail,
+    };
+    match std::fs::metadata(folder) {
+        Ok(meta) if !meta.is_dir() => {
+            return Err(unusable("is a file; a dataset is a folder".into()));
+        }
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && create => {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| unusable(format!("cannot make the folder: {e}")))?;
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DatasetError::Missing {
+                location: location.into(),
+            });
+        }
+        Err(e) => return Err(unusable(e.to_string())),
+    }
+    let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| store_error(location, e))?;
+    Ok((Arc::new(store), Path::default()))
+}

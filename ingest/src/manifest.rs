@@ -1,0 +1,364 @@
+//! The manifest: which files are the dataset, and what is in each.
+//!
+//! One JSON file a version, `_pgtrace/manifest/00000000000000000007.json`; the
+//! newest one is the dataset. A version is written once, by a conditional put,
+//! and never changed: readers see whole commits only.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::schema::Table;
+
+/// The manifest format that this program writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+/// Folder of the manifests within the dataset.
+pub const FOLDER: &str = "_pgtrace/manifest";
+/// Rows of the merged reference string in one slice, unless the dataset says otherwise.
+pub const SLICE_ROWS: u64 = 16 << 20;
+
+/// What is wrong with the bytes of a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// A newer program wrote it.
+    #[error(
+        "manifest format {found} is too new: this program reads formats up to {supported}; use a newer pgtrace"
+    )]
+    TooNew {
+        /// Format number in the file.
+        found: u64,
+        /// Newest format this program reads.
+        supported: u32,
+    },
+    /// No program that was ever released wrote it.
+    #[error("manifest format {found} is too old: the oldest format there is, is 1")]
+    TooOld {
+        /// Format number in the file.
+        found: u64,
+    },
+    /// Not a manifest, or a broken one.
+    #[error("damaged manifest: {0}")]
+    Damaged(String),
+}
+
+/// A key by which the files of `refs` are laid into folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartitionKey {
+    /// `uid=1000`: real user id.
+    Uid,
+    /// `pid=4242`: process.
+    Pid,
+    /// `slice=000003`: stretch of `seq`.
+    Slice,
+}
+
+impl PartitionKey {
+    /// Name of the key in folder names and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uid => "uid",
+            Self::Pid => "pid",
+            Self::Slice => "slice",
+        }
+    }
+}
+
+/// Least and greatest value of a column in a file, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span<T> {
+    /// Least value.
+    pub min: T,
+    /// Greatest value.
+    pub max: T,
+}
+
+impl<T: Copy + Ord> Span<T> {
+    /// The span of one value.
+    pub fn of(value: T) -> Self {
+        Self {
+            min: value,
+            max: value,
+        }
+    }
+
+    /// Widens the span so that it holds `value` too.
+    pub fn include(&mut self, value: T) {
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+    }
+
+    /// Whether `value` lies in the span.
+    pub fn contains(&self, value: T) -> bool {
+        self.min <= value && value <= self.max
+    }
+}
+
+/// Pages of one object that a file of `refs` refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectExtent {
+    /// The object, as in `refs.object_id`.
+    pub object_id: u64,
+    /// Least page index.
+    pub min_page: u64,
+    /// Greatest page index.
+    pub max_page: u64,
+}
+
+/// One Parquet file. The ranges are there for `refs`; smaller tables leave them out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Path relative to the dataset, with `/`.
+    pub path: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// The capture all its rows belong to.
+    pub capture_id: String,
+    /// Range of `seq`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Span<u64>>,
+    /// Range of `ts`, ns since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ts: Option<Span<i64>>,
+    /// Range of `uid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Span<u32>>,
+    /// Range of `pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<Span<u32>>,
+    /// Objects referred to, by id; empty: not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<ObjectExtent>,
+}
+
+/// One raw chunk that is in the dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkEntry {
+    /// BLAKE3 of the file's content, in hex: the chunk's identity.
+    pub id: String,
+    /// File name when it was ingested.
+    pub name: String,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// One recording that is in the dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureEntry {
+    /// The recording's UUID.
+    pub capture_id: String,
+    /// Its chunks.
+    pub chunks: Vec<ChunkEntry>,
+    /// Its rows in `refs`.
+    pub refs: u64,
+    /// References it lost.
+    pub lost: u64,
+}
+
+/// A whole version of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Format of this structure, [`FORMAT`].
+    pub format: u32,
+    /// Version of the dataset, from 1; also the file's name.
+    pub version: u64,
+    /// How `refs` is laid into folders; fixed when the dataset is made.
+    pub partition_by: Vec<PartitionKey>,
+    /// Rows of the merged reference string in one slice; fixed likewise.
+    pub slice_rows: u64,
+    /// Recordings, in the order they were ingested.
+    pub captures: Vec<CaptureEntry>,
+    /// Files of each table, in the order they were written.
+    pub tables: BTreeMap<Table, Vec<FileEntry>>,
+}
+
+impl Manifest {
+    /// An empty dataset, before its first commit (version 0).
+    pub fn new(partition_by: Vec<PartitionKey>, slice_rows: u64) -> Self {
+        Self {
+            format: FORMAT,
+            version: 0,
+            partition_by,
+            slice_rows,
+            captures: Vec::new(),
+            tables: BTreeMap::new(),
+        }
+    }
+
+    /// Files of a table.
+    pub fn files(&self, table: Table) -> &[FileEntry] {
+        self.tables.get(&table).map_or(&[], Vec::as_slice)
+    }
+
+    /// Rows of a table.
+    pub fn rows(&self, table: Table) -> u64 {
+        self.files(table).iter().map(|f| f.rows).sum()
+    }
+
+    /// The recording with that id.
+    pub fn capture(&self, capture_id: &str) -> Option<&CaptureEntry> {
+        self.captures.iter().find(|c| c.capture_id == capture_id)
+    }
+
+    /// The same dataset one version on, for the caller to add to and commit.
+    pub fn next(&self) -> Self {
+        Self {
+            version: self.version + 1,
+            ..self.clone()
+        }
+    }
+
+    /// Name of the file of `version` in [`FOLDER`].
+    pub fn file_name(version: u64) -> String {
+        format!("{version:020}.json")
+    }
+
+    /// The version that a file in [`FOLDER`] is of, if it is a manifest by name.
+    pub fn version_of(file_name: &str) -> Option<u64> {
+        let digits = file_name.strip_suffix(".json")?;
+        (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| digits.parse().ok())?
+    }
+
+    /// The manifest as JSON.
+    ///
+    /// # Errors
+    /// None in practice: every part has a JSON form.
+    pub fn to_json(&self) -> Result<Vec<u8>, ManifestError> {
+        let mut json =
+            serde_json::to_vec_pretty(self).map_err(|e| ManifestError::Damaged(e.to_string()))?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Reads a manifest and checks that it can be trusted: its format first, so
+    /// that a newer one is told apart from a broken one.
+    ///
+    /// # Errors
+    /// [`ManifestError`]: too new, too old, or damaged.
+    pub fn from_json(json: &[u8]) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        struct Probe {
+            format: u64,
+        }
+        let damaged = |e: serde_json::Error| ManifestError::Damaged(e.to_string());
+        let Probe { format: found } = serde_json::from_slice(json).map_err(damaged)?;
+        if found > u64::from(FORMAT) {
+            return Err(ManifestError::TooNew {
+                found,
+                supported: FORMAT,
+            });
+        }
+        if found == 0 {
+            return Err(ManifestError::TooOld { found });
+        }
+        let manifest: Self = serde_json::from_slice(json).map_err(damaged)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        if self.slice_rows == 0 {
+            return Err(ManifestError::Damaged("slice_rows is 0".into()));
+        }
+        for file in self.tables.values().flatten() {
+            let parts = file.path.split('/');
+            // A manifest must not be able to name a file outside its dataset.
+            if parts
+                .into_iter()
+                .any(|p| p.is_empty() || p == "." || p == "..")
+            {
+                return Err(ManifestError::Damaged(format!(
+                    "file path {:?} is not a plain relative path",
+                    file.path
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn sample() -> Manifest {
+        let mut manifest = Manifest::new(vec![PartitionKey::Uid, PartitionKey::Slice], 100).next();
+        manifest.tables.insert(
+            Table::Refs,
+            vec![FileEntry {
+                path: "refs/uid=1/slice=000000/a.parquet".into(),
+                bytes: 10,
+                rows: 3,
+                capture_id: "c".into(),
+                seq: Some(Span { min: 0, max: 2 }),
+                ts: Some(Span { min: -1, max: 5 }),
+                uid: Some(Span::of(1)),
+                pid: None,
+                objects: vec![ObjectExtent {
+                    object_id: 1,
+                    min_page: 0,
+                    max_page: u64::MAX,
+                }],
+            }],
+        );
+        manifest
+    }
+
+    #[test]
+    fn json_and_back() {
+        let manifest = sample();
+        let json = manifest.to_json().unwrap();
+        assert_eq!(Manifest::from_json(&json).unwrap(), manifest);
+        assert_eq!(manifest.rows(Table::Refs), 3);
+        assert_eq!(manifest.rows(Table::Marks), 0);
+    }
+
+    #[test]
+    fn newer_older_and_garbage_are_different_errors() {
+        let text = String::from_utf8(sample().to_json().unwrap()).unwrap();
+        let with = |format: &str| text.replace("\"format\": 1", &format!("\"format\": {format}"));
+        let error = |json: &str| Manifest::from_json(json.as_bytes()).unwrap_err();
+
+        let newer = error(&with("7"));
+        assert!(matches!(newer, ManifestError::TooNew { found: 7, .. }));
+        assert!(newer.to_string().contains("7") && newer.to_string().contains("up to 1"));
+        assert!(matches!(error(&with("0")), ManifestError::TooOld { .. }));
+        // A newer format may have any shape: only `format` is read of it.
+        assert!(matches!(
+            error(r#"{"format": 2, "strange": []}"#),
+            ManifestError::TooNew { .. }
+        ));
+        for garbage in ["", "{", "[]", "{}", "\u{1}", &text[..text.len() / 2]] {
+            assert!(
+                matches!(error(garbage), ManifestError::Damaged(_)),
+                "{garbage:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_out_of_the_dataset_is_refused() {
+        for bad in ["../x", "/etc/passwd", "refs//x", "refs/./x", ""] {
+            let mut manifest = sample();
+            manifest.tables.get_mut(&Table::Refs).unwrap()[0].path = bad.into();
+            let json = manifest.to_json().unwrap();
+            assert!(
+                matches!(Manifest::from_json(&json), Err(ManifestError::Damaged(_))),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn file_names() {
+        assert_eq!(Manifest::file_name(7), "00000000000000000007.json");
+        assert_eq!(Manifest::version_of(&Manifest::file_name(7)), Some(7));
+        for other in ["7.json", "0000000000000000000x.json", "README", ".json#1"] {
+            assert_eq!(Manifest::version_of(other), None, "{other}");
+        }
+    }
+}
