@@ -1,0 +1,90 @@
+# pgtrace: everything a person types. `make help` lists it.
+#
+#   make demo     build, ingest the real capture of testdata/, show answers
+#   make test     every test, the virtual machine with the real module included
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test build static deps deps-test lint unit vm-test vm-selftest notebooks interop vm-record bench accept kmod clean
+
+ROOT := $(CURDIR)
+BIN := target/debug
+STATIC_TARGET := x86_64-unknown-linux-gnu
+STATIC := target/$(STATIC_TARGET)/debug/pgtrace-capture
+VENV := .venv
+DEMO := target/demo
+export PGTRACE_CAPTURE_STATIC := $(ROOT)/$(STATIC)
+export PGTRACE_INGEST := $(ROOT)/$(BIN)/pgtrace-ingest
+export PGTRACE_SQL := $(ROOT)/$(BIN)/pgtrace-sql
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## the main job on a real capture: ingest it, ask it, see answers
+	@bash testdata/demo.sh "$(DEMO)"
+
+test: lint unit vm-test interop notebooks ## all tests; needs root for package installation only
+	@echo; echo "all tests passed"
+
+deps: ## what building needs: a C compiler (by apt, if missing)
+	@bash testdata/install.sh cc:gcc make:make pkg-config:pkg-config
+
+deps-test: deps ## what testing needs besides: Python and friends
+	@bash testdata/install.sh python3:python3 'python3 -m venv --help:python3-venv' cpio:cpio xz:xz-utils flock:util-linux shellcheck:shellcheck
+
+build: deps ## the three commands, in target/debug
+	cargo build --locked --workspace --bins
+
+static: deps ## pgtrace-capture as a static program, for the virtual machine
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked -p pgtrace-capture --target $(STATIC_TARGET)
+
+kmod: ## the kernel module for Debian's 6.1 and 6.12 (paths are printed)
+	@for v in 6.1 6.12; do bash kmod/vm/fetch.sh $$v && bash kmod/vm/build.sh $$v || exit 2; done
+
+lint: deps-test ## formatting, clippy, licences, one arrow and one DataFusion, shell scripts
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
+	@command -v cargo-deny >/dev/null || cargo install --locked --debug --no-default-features cargo-deny
+	cargo deny check bans licenses sources
+	@for c in arrow parquet datafusion object_store; do n=$$(grep -c "^name = \"$$c\"$$" Cargo.lock); \
+		[ "$$n" = 1 ] || { echo "Cargo.lock holds $$n versions of $$c, expected 1" >&2; exit 1; }; done
+	shellcheck -x -P SCRIPTDIR .ci/run testdata/*.sh kmod/vm/*.sh
+
+unit: build ## cargo tests of the three crates
+	cargo test --locked --workspace
+
+vm-test: build static deps-test ## the real module in real kernels, against known reference strings
+	@bash kmod/vm/test.sh
+
+vm-selftest: deps-test ## the virtual machine's own scripts
+	@bash kmod/vm/selftest.sh
+
+$(VENV)/stamp: notebooks/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(DEMO)/_pgtrace: build
+	@bash testdata/demo.sh "$(DEMO)" >/dev/null
+
+interop: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## DuckDB and pyarrow read our Parquet: same rows, same types
+	$(VENV)/bin/python notebooks/test_interop.py $(DEMO)
+
+notebooks: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## execute the notebooks on the demo's dataset
+	$(VENV)/bin/python notebooks/run.py $(DEMO)
+
+# make vm-record CMD='sort /usr/share/dict/words' OUT=my-trace [KERNEL=6.12] [LEVEL=full] [CLEAN=100ms]
+vm-record: static deps-test ## record any program: CMD='...' OUT=dir, in the virtual machine
+	@[ -n "$(CMD)" ] && [ -n "$(OUT)" ] || { echo "usage: make vm-record CMD='program args' OUT=dir [KERNEL=6.1|6.12] [LEVEL=light|rich|full] [CLEAN=100ms] [CPUS=2]" >&2; exit 2; }
+	@bash kmod/vm/record.sh --out "$(OUT)" $(if $(KERNEL),--kernel $(KERNEL)) $(if $(LEVEL),--level $(LEVEL)) $(if $(CLEAN),--clean $(CLEAN)) $(if $(CPUS),--cpus $(CPUS)) sh -c "$$CMD"
+
+export CMD
+
+bench: ## figures of bench/README.md
+	@bash bench/run.sh
+
+accept: ## rewrite the expected output of the SQL views' worked examples, then look at git diff
+	PGTRACE_ACCEPT=1 cargo test -p pgtrace-sql --test slt
+
+clean: ## what building made (the cache of the virtual machine stays: rm -r .cache)
+	rm -rf target $(VENV)
