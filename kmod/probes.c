@@ -207,7 +207,17 @@ static void notrace fault_hook(unsigned long ip, unsigned long parent_ip,
 	ftrace_test_recursion_unlock(bit);
 }
 
-static struct ftrace_ops fault_ops = { .func = fault_hook };
+static struct ftrace_ops fault_ops;
+
+/*
+ * Unregistering leaves the filter's hashes behind, and freeing them leaves
+ * pointers to them: the next start gets a fresh structure.
+ */
+static void free_fault_ops(void)
+{
+	ftrace_free_filter(&fault_ops);
+	memset(&fault_ops, 0, sizeof(fault_ops));
+}
 
 /*
  * read() through the page cache: filemap_get_pages() returns the folios of the
@@ -372,13 +382,14 @@ int pgt_probes_start(void)
 	}
 	pgt_probes_level(pgt_set.level);
 
+	fault_ops.func = fault_hook;
 	err = ftrace_set_filter(&fault_ops, "handle_mm_fault", strlen("handle_mm_fault"), 1);
 	if (!err)
 		err = register_ftrace_function(&fault_ops);
 	if (!err)
 		return 0;
 	pr_err("cannot hook handle_mm_fault: %d\n", err);
-	ftrace_free_filter(&fault_ops);
+	free_fault_ops();
 	unregister_kretprobe(&lookup_probe);
 no_points:
 	while (--i >= 0)
@@ -394,7 +405,7 @@ void pgt_probes_stop(void)
 	int i;
 
 	unregister_ftrace_function(&fault_ops);
-	ftrace_free_filter(&fault_ops);	/* unregistering leaves the filter's hashes behind */
+	free_fault_ops();
 	unregister_kretprobe(&lookup_probe);
 	for (i = 0; i < ARRAY_SIZE(points); i++)
 		tracepoint_probe_unregister(points[i].tp, points[i].hook, NULL);
