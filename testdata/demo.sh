@@ -26,11 +26,12 @@ title 'How often each file'"'"'s pages come back (IRF, in references)'
 ask 'SELECT path, pages, pages_once, refs, round(gap_mean, 1) AS gap_mean, round(irf_rate, 5) AS irf_rate, round(irf_mean_inverse, 5) AS irf_mean_inverse
      FROM object_irf WHERE path IS NOT NULL AND refs > pages_once ORDER BY refs DESC LIMIT 10'
 
-title 'IRF histogram: pages of the hottest file by their mean gap'
-ask 'SELECT h.path, h.bucket_low, h.bucket_high, h.pages, repeat('"'#'"', CAST(ceil(40.0 * h.pages / max(h.pages) OVER ()) AS BIGINT)) AS histogram
+title 'IRF histogram: pages of the most re-referenced file, by their mean gap in references'
+ask "SELECT h.path, CAST(h.gap_low AS BIGINT) AS gap_from, CAST(h.gap_high AS BIGINT) AS gap_below, h.pages,
+            repeat('#', CAST(ceil(40.0 * h.pages / max(h.pages) OVER ()) AS BIGINT)) AS histogram
      FROM irf_histogram h
-     WHERE h.path = (SELECT path FROM object_irf WHERE path IS NOT NULL AND pages > pages_once ORDER BY pages - pages_once DESC, path LIMIT 1)
-     ORDER BY bucket_low'
+     WHERE h.object_id = (SELECT object_id FROM object_irf WHERE path IS NOT NULL ORDER BY pages - pages_once DESC, path LIMIT 1)
+     ORDER BY gap_from"
 
 title 'Three things to try next'
 cat <<TEXT
