@@ -2,5 +2,6 @@
 //! (mirror of `kmod/pgtrace_api.h`) and the chunk format. Readers depend on this crate; it never links arrow, tokio or
 //! datafusion, and the recorder never interprets page references.
 
+pub mod chunk;
 pub mod record;
 pub mod wire;

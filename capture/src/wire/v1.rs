@@ -30,11 +30,7 @@ impl<const N: usize> Swap for [u8; N] {
 
 /// Name, size and fields (name, offset, size) of a mirror struct, for the layout test.
 #[cfg(test)]
-pub(super) type Layout = (
-    &'static str,
-    usize,
-    Vec<(&'static str, usize, usize)>,
-);
+pub(super) type Layout = (&'static str, usize, Vec<(&'static str, usize, usize)>);
 
 /// A mirror struct with its byte swap and its layout, so that no field can be forgotten in either.
 macro_rules! mirror {
@@ -435,7 +431,8 @@ fn header_of(kind: u8, flags: u8, len: usize, s: Stamp) -> Header {
 }
 
 fn flags(bits: &[(bool, u8)]) -> u8 {
-    bits.iter().fold(0, |sum, &(on, bit)| if on { sum | bit } else { sum })
+    bits.iter()
+        .fold(0, |sum, &(on, bit)| if on { sum | bit } else { sum })
 }
 
 /// Cuts texts so that record and padding fit [`MAX_RECORD`], the first ones first served.

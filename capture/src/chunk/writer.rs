@@ -1,0 +1,118 @@
+//! Writes a chunk, block by block, so that a killed recorder leaves whole blocks behind.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::{
+    BLOCK_HEADER, BlockHeader, BlockKind, ChunkError, ChunkFault, ChunkHeader, END_LEN, KIND_END,
+    MAX_BLOCK,
+};
+
+/// A chunk being written. Every block reaches the file before `block` returns.
+#[derive(Debug)]
+pub struct ChunkWriter {
+    path: PathBuf,
+    file: File,
+    /// Bytes of the file up to the last whole block.
+    len: u64,
+    blocks: u32,
+    payload: u64,
+}
+
+impl ChunkWriter {
+    /// Begins the chunk `path`, which must not exist yet, with its header.
+    ///
+    /// # Errors
+    /// The file cannot be created or written. A file whose header could not be written is removed again.
+    pub fn create(path: impl AsRef<Path>, header: &ChunkHeader) -> Result<ChunkWriter, ChunkError> {
+        let path = path.as_ref().to_path_buf();
+        let fail = |what| ChunkError {
+            path: path.clone(),
+            offset: 0,
+            what,
+        };
+        let bytes = header.encode().map_err(fail)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|e| fail(e.into()))?;
+        if let Err(e) = file.write_all(&bytes) {
+            let _ = std::fs::remove_file(&path); // the first error is the one to tell
+            return Err(fail(e.into()));
+        }
+        Ok(ChunkWriter {
+            path,
+            file,
+            len: bytes.len() as u64,
+            blocks: 0,
+            payload: 0,
+        })
+    }
+
+    /// Appends one block.
+    ///
+    /// # Errors
+    /// The payload exceeds [`MAX_BLOCK`], or the file cannot be written; what was written of the block is cut off
+    /// again, so the chunk ends in whole blocks.
+    pub fn block(&mut self, kind: BlockKind, payload: &[u8]) -> Result<(), ChunkError> {
+        self.append(kind.number(), payload)
+    }
+
+    /// Ends the chunk; gives the file's bytes.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(mut self) -> Result<u64, ChunkError> {
+        let mut end = [0; END_LEN];
+        end[0..8].copy_from_slice(&u64::from(self.blocks).to_le_bytes());
+        end[8..16].copy_from_slice(&self.payload.to_le_bytes());
+        self.append(KIND_END, &end)?;
+        Ok(self.len)
+    }
+
+    /// Bytes of the file so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn append(&mut self, kind: u16, payload: &[u8]) -> Result<(), ChunkError> {
+        if payload.len() > MAX_BLOCK {
+            let found = payload.len() as u64;
+            return Err(self.fail(ChunkFault::BlockTooLarge { found }));
+        }
+        let header = BlockHeader::encode(kind, self.blocks, payload);
+        let padding = payload.len().next_multiple_of(8) - payload.len();
+        let written = self
+            .file
+            .write_all(&header)
+            .and_then(|()| self.file.write_all(payload))
+            .and_then(|()| self.file.write_all(&[0; 8][..padding]));
+        if let Err(e) = written {
+            // Best effort: the reader copes with half a block too.
+            let _ = self.file.set_len(self.len);
+            let _ = self.file.seek(SeekFrom::Start(self.len));
+            return Err(self.fail(e.into()));
+        }
+        self.len += (BLOCK_HEADER + payload.len() + padding) as u64;
+        self.blocks += 1;
+        self.payload += payload.len() as u64;
+        Ok(())
+    }
+
+    fn fail(&self, what: ChunkFault) -> ChunkError {
+        ChunkError {
+            path: self.path.clone(),
+            offset: self.len,
+            what,
+        }
+    }
+}
