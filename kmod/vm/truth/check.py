@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""check.py TRUTH RAW [--level full|rich|light] [--lossy]: raw records against the truth of a workload.
+
+RAW is a folder of relay files (refsN, namesN) or of chunks. Prints what was compared; exit code 1 where something is wrong.
+"""
+
+import argparse
+import sys
+
+import truth
+import wire
+
+
+def from_recording(rec):
+    """A decoded recording as truth.Recorded."""
+    objects, deleted, truncated = {}, set(), 0
+    for o in rec.named(wire.Object):
+        objects.setdefault(o.object, o)  # the first name is the one it keeps
+        if o.flags & wire.DELETED:
+            deleted.add(o.object)
+    rows = []
+    for seq, r in enumerate(rec.merged()):
+        o = objects.get(r.object)
+        rows.append(truth.Row(seq, r.time, r.cpu, r.tgid, r.tid, r.event, r.access, bool(r.flags & wire.MAJOR),
+                              None if r.event == "lookup" else r.addr, r.object, r.page, r.order,
+                              o.kind if o else None, (o.path or None) if o else None))
+    processes = {}
+    for p in rec.named(wire.Process):
+        processes[p.tgid] = truth.Proc(p.tgid, p.ppid, p.comm, p.exe or None, None)
+    for e in rec.named(wire.Exit):
+        if e.tgid in processes:
+            processes[e.tgid] = processes[e.tgid]._replace(code=e.code)
+    return truth.Recorded(
+        rows, [truth.Obj(o.object, o.kind, o.path or None, o.object in deleted) for o in objects.values()],
+        list(processes.values()), [truth.Pass(c.tgid, c.start, c.end) for c in rec.named(wire.Clean)])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("truth")
+    parser.add_argument("raw")
+    parser.add_argument("--level", default="full", choices=["full", "rich", "light"])
+    parser.add_argument("--lossy", action="store_true", help="losses are expected, and must be there")
+    args = parser.parse_args()
+    rec = wire.load(args.raw)
+    rec.check_numbers()
+    lost = sum(r.count for r in rec.lost())
+    with open(args.truth, encoding="utf-8") as lines:
+        check = truth.Check(truth.Truth(lines), from_recording(rec), args.level)
+    faults = check.check(allow_missing=lost)
+    if bool(lost) != args.lossy:
+        faults.append(f"{lost} records were lost")
+    print(", ".join(f"{what} {n}" for what, n in check.figures.items()) + f", lost {lost}")
+    for fault in faults:
+        print(f"  {fault}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
