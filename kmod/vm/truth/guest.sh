@@ -1,0 +1,309 @@
+#!/bin/sh
+# guest.sh STEP..: runs in the virtual machine (busybox sh). Records workloads into /out/STEP for the host to check, and
+# tries what must not hurt. One line a check: "ok NAME" or "FAIL NAME: why".
+debugfs=/sys/kernel/debug/pgtrace
+workload=/files/workload
+torture=/files/torture
+capture=/files/pgtrace-capture
+mkdir -p /tmp/ram
+mount -t ramfs ramfs /tmp/ram # files go through the ordinary page cache there, unlike in tmpfs
+
+ok() { echo "ok $*"; }
+failed() { echo "FAIL $*"; }
+check() { # check NAME COMMAND..
+    name=$1
+    shift
+    if "$@"; then ok "$name"; else failed "$name: $*"; fi
+}
+load() { insmod /lib/pgtrace/pgtrace.ko "$@" || failed "insmod $*"; }
+unload() { rmmod pgtrace || failed "rmmod"; }
+control() { echo "$*" >$debugfs/control; }
+status_is() { grep -q "^$1 $2\$" $debugfs/status 2>/dev/null; }
+loaded() { grep -q '^pgtrace ' /proc/modules; }
+state_soon() { # state_soon STATE: within 10 s
+    for _ in $(seq 100); do
+        status_is state "$1" && return 0
+        usleep 100000
+    done
+    return 1
+}
+gone_soon() { # gone_soon PID
+    for _ in $(seq 100); do
+        [ -d "/proc/$1" ] || return 0
+        usleep 100000
+    done
+    return 1
+}
+
+# A program that waits until it is told to begin: sets $pid; begin lets it go.
+gated() {
+    rm -f /tmp/gate
+    mkfifo /tmp/gate
+    # shellcheck disable=SC2016
+    sh -c 'read -r _ </tmp/gate; exec "$@"' gated "$@" &
+    pid=$!
+}
+begin() { echo go >/tmp/gate; }
+
+# The relay files as they are now, by plain copying.
+dump() { # dump FOLDER
+    mkdir -p "$1"
+    for file in "$debugfs"/refs* "$debugfs"/names*; do cat "$file" >"$1/${file##*/}"; done
+}
+keep() { # keep STEP: the module's own count
+    mkdir -p "/out/$1"
+    cp $debugfs/status "/out/$1/status"
+}
+
+# record STEP LEVEL CLEAN_MS COMMAND..: by pgtrace-capture; its words go to /out/STEP/words
+record() {
+    step=$1 level=$2 clean=$3
+    shift 3
+    mkdir -p "/out/$step"
+    $capture record -o "/out/$step/chunks" --level "$level" --clean "${clean}ms" -- "$@" 2>"/out/$step/words"
+    code=$?
+    keep "$step"
+    # The exit code is 1 where records were lost; the host counts them.
+    [ $code -le 1 ] || { failed "$step: pgtrace-capture ended with $code"; cat "/out/$step/words"; }
+}
+# The same without pgtrace-capture, read only after the end.
+record_raw() {
+    step=$1 level=$2 clean=$3
+    shift 3
+    mkdir -p "/out/$step"
+    gated "$@"
+    control clear && control "pid $pid" && control "level $level" && control "clean $clean" && control start ||
+        failed "$step: start"
+    begin
+    wait "$pid" || failed "$step: the program ended with $?"
+    control stop || failed "$step: stop"
+    keep "$step"
+    dump "/out/$step/raw"
+}
+
+# --- recordings that the host holds against the truth ---
+
+step_raw() { load; record_raw raw full 50 $workload all -t /out/raw/truth -d /tmp/ram -p 50; unload; }
+step_full() { load; record full full 50 $workload all -t /out/full/truth -d /tmp/ram -p 50; unload; }
+step_rich() { load; record rich rich 30 $workload all -t /out/rich/truth -d /dev/shm -p 30; unload; }
+step_light() { load; record light light 0 $workload all -t /out/light/truth -d /tmp/ram -p 1; unload; }
+# Buffers of 64 references, two of them: much is lost, and everything lost is counted.
+step_tiny() {
+    load subbuf_size=4096 n_subbufs=2
+    record tiny full 20 $workload all -t /out/tiny/truth -d /tmp/ram -p 20
+    unload
+}
+# And with a reader that comes only when all is over.
+step_tiny_raw() {
+    load subbuf_size=4096 n_subbufs=2
+    record_raw tiny_raw full 20 $workload all -t /out/tiny_raw/truth -d /tmp/ram -p 20
+    unload
+}
+# Two recordings, one module: nothing of the first is in the second.
+step_again() {
+    load
+    record again1 rich 20 $workload anon -t /out/again1/truth -d /tmp/ram -p 20
+    record again2 full 20 $workload names -t /out/again2/truth -d /tmp/ram -p 20
+    unload
+}
+
+# --- what must not hurt ---
+
+busy() { # busy SECONDS: torture in the background, traced, cleaned every 2 ms; sets $pid
+    gated $torture -s "$1" -w 2 -t 2 -d "${2:-/tmp/ram}" -r "$(date +%s)"
+    control clear && control "pid $pid" && control "level full" && control "clean 2" && control start
+    begin
+}
+intact() { # intact NAME: the busy program found every byte as it must be
+    wait "$pid"
+    code=$?
+    check "$1: memory intact, exit code $code" [ "$code" = 0 ]
+}
+
+step_safety() {
+    load
+    busy 1
+    usleep 300000
+    check "rmmod while recording" rmmod pgtrace
+    intact "rmmod while recording"
+
+    load
+    busy 1
+    for file in "$debugfs"/refs* "$debugfs"/names*; do
+        (while cat "$file" >/dev/null 2>&1; do usleep 10000; done) &
+    done
+    # shellcheck disable=SC2094
+    exec 8<$debugfs/refs0 9>$debugfs/control
+    usleep 300000
+    rmmod pgtrace 2>/dev/null && ok "rmmod with the relay files open" || {
+        # The control file is open and holds the module; without it, it goes.
+        exec 9>&-
+        check "rmmod with relay files open" rmmod pgtrace
+    }
+    cat <&8 >/dev/null 2>&1
+    exec 8<&- 9>&-
+    intact "rmmod under open files"
+
+    load
+    busy 30
+    usleep 300000
+    # The children are killed, too.
+    pkill -9 torture 2>/dev/null || killall -9 torture
+    wait "$pid" 2>/dev/null
+    usleep 200000
+    check "kill -9 of the program: no process is left in the tables" status_is processes 0
+    check "kill -9 of the program: still recording" status_is state recording
+    control stop
+    check "stop after it" status_is state stopped
+
+    sleep 1000 &
+    recorder=$!
+    gated $torture -s 2 -w 1 -t 2 -d /tmp/ram
+    control clear && control "pid $pid" && control "recorder $recorder" && control "level full" && control "clean 2" &&
+        control start
+    begin
+    usleep 300000
+    kill -9 $recorder
+    wait $recorder 2>/dev/null
+    check "the recorder died: recording stops by itself" state_soon stopped
+    intact "the recorder died"
+
+    sh -c 'sleep 2' &
+    pid=$!
+    control clear && control "pid $pid" && control start
+    usleep 100000
+    check "THP is off while recorded" grep -q '^THP_enabled:[[:space:]]*0' /proc/$pid/status
+    check "a second start is refused" sh -c "! echo start >$debugfs/control 2>/dev/null"
+    check "an unknown command is refused" sh -c "! echo nonsense >$debugfs/control 2>/dev/null"
+    check "targets are fixed while recording" sh -c "! echo uid 5 >$debugfs/control 2>/dev/null"
+    control stop
+    check "THP is back after stop" grep -q '^THP_enabled:[[:space:]]*1' /proc/$pid/status
+    check "no such process is refused" sh -c "! echo pid 4000000 >$debugfs/control 2>/dev/null"
+    kill $pid
+    unload
+}
+
+# pgtrace-capture in the same situations.
+step_recorder() {
+    load
+    gated $torture -s 3 -w 1 -t 2 -d /tmp/ram
+    $capture record -o /out/killed/chunks --level full --clean 2ms --pid $pid 2>/tmp/words &
+    recorder=$!
+    state_soon recording || failed "recorder: it does not record: $(cat /tmp/words)"
+    begin
+    usleep 700000
+    kill -9 $recorder
+    wait $recorder 2>/dev/null
+    check "kill -9 of pgtrace-capture: recording stops by itself" state_soon stopped
+    intact "kill -9 of pgtrace-capture"
+
+    gated $torture -s 3 -w 1 -t 2 -d /tmp/ram
+    $capture record -o /out/unloaded/chunks --level full --clean 2ms --pid $pid 2>/tmp/words &
+    recorder=$!
+    state_soon recording
+    begin
+    usleep 700000
+    check "rmmod under pgtrace-capture" rmmod pgtrace
+    check "pgtrace-capture ends then" gone_soon $recorder
+    wait $recorder
+    code=$?
+    check "with exit code 1, and says why: $(tail -1 /tmp/words)" [ $code = 1 ]
+    intact "rmmod under pgtrace-capture"
+
+    load
+    gated $torture -s 2 -w 1 -t 1 -d /tmp/ram
+    $capture record -o /out/interrupted/chunks --level full --clean 20ms --pid $pid 2>/tmp/words &
+    recorder=$!
+    state_soon recording
+    begin
+    usleep 500000
+    kill -INT $recorder
+    wait $recorder
+    code=$?
+    check "SIGINT ends pgtrace-capture with $code" [ $code -le 1 ]
+    keep interrupted
+    intact "SIGINT"
+    unload
+}
+
+# Start, stop and unload at random moments under a program that checks its memory.
+step_chaos() {
+    $torture -s 1000 -w 1 -t 3 -d /tmp/ram &
+    busy_pid=$!
+    usleep 300000
+    rounds=0
+    while [ $rounds -lt 20 ]; do
+        loaded || load
+        control clear
+        for child in $(pidof torture); do control "pid $child" 2>/dev/null; done
+        control "level full" && control "clean 2" && control start || failed "chaos: start in round $rounds"
+        usleep $((RANDOM % 300 * 1000))
+        case $((RANDOM % 4)) in
+        0) rmmod pgtrace || failed "chaos: rmmod in round $rounds" ;;
+        1) control stop && unload ;;
+        2) control "level light"; control "clean 0"; control "level rich"; control stop; control clear ;;
+        *) control stop; cat $debugfs/refs0 >/dev/null; control clear ;;
+        esac
+        rounds=$((rounds + 1))
+    done
+    loaded && unload
+    killall -TERM torture
+    pid=$busy_pid
+    intact "$rounds rounds of start, stop and unload"
+}
+
+# Everything a program can do to its memory, cleaned every 2 ms, read by pgtrace-capture.
+step_torture() {
+    load
+    mkdir -p /out/torture
+    $capture record -o /out/torture/chunks --level full --clean 2ms -- \
+        $torture -s "${TORTURE:-10}" -w 2 -t 2 -d /tmp/ram >/out/torture/says 2>&1
+    code=$?
+    keep torture
+    check "torture: memory intact, exit code $code" sh -c "[ $code -le 1 ] && grep -c 'every byte as it must be' /out/torture/says >/dev/null"
+    check "torture: both workers got to their end" [ "$(grep -c 'every byte as it must be' /out/torture/says)" = 2 ]
+    check "torture: something was cleaned" sh -c "! grep -q WRONG /out/torture/says"
+    unload
+    load
+    busy 4 /out # 9p without a cache: the kernel pins the pages (get_user_pages)
+    intact "torture with pinned pages"
+    control stop
+    keep pinned
+    dump /out/pinned/raw
+    unload
+}
+
+# What the module took, it gives back.
+memory() { # kB in slabs and per-CPU memory, and in use altogether
+    sync
+    echo 3 >/proc/sys/vm/drop_caches
+    sleep 1
+    awk '/^Slab:|^Percpu:/ { slab += $2 } /^MemFree:/ { free = $2 } END { print slab, free }' /proc/meminfo
+}
+step_leaks() {
+    for cycle in 1 2 3 4 5 6 7 8; do
+        [ $cycle != 4 ] || before=$(memory)
+        load
+        # shellcheck disable=SC2016
+        gated sh -c 'for i in $(seq 60); do /bin/busybox true; done; cat /bin/busybox >/dev/null'
+        control clear && control "pid $pid" && control "level full" && control "clean 5" && control start
+        begin
+        wait "$pid"
+        control stop
+        dump /tmp/leaks
+        check "nothing uses the module (cycle $cycle)" [ "$(awk '$1 == "pgtrace" { print $3 }' /proc/modules)" = 0 ]
+        unload
+        rm -r /tmp/leaks
+    done
+    after=$(memory)
+    slab=$((${after% *} - ${before% *})) free=$((${before#* } - ${after#* }))
+    # 5 cycles with 300 processes: one forgotten entry a process would be 300 kB and more.
+    check "slabs and per-CPU memory grew by $slab kB" [ $slab -lt 300 ]
+    check "free memory shrank by $free kB" [ $free -lt 4096 ]
+}
+
+for step in "$@"; do
+    echo "-- $step"
+    "step_$step"
+done
+! loaded || failed "the module is still loaded"
