@@ -1,0 +1,4 @@
+//! Recompiles the crate when a view is added: `include_dir` only watches files it already knows.
+fn main() {
+    println!("cargo:rerun-if-changed=sql");
+}

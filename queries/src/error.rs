@@ -1,0 +1,133 @@
+//! What can go wrong, worded for people.
+
+use std::path::PathBuf;
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The dataset cannot be opened.
+    #[error(transparent)]
+    Dataset(#[from] pgtrace_ingest::dataset::DatasetError),
+    /// No place for rows that do not fit in memory.
+    #[error("spill directory {}: {source} (choose another with --spill-dir)", path.display())]
+    SpillDir {
+        /// The directory asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A view's file is not in the form the module [`views`](crate::views) describes.
+    #[error("view file {file}, line {line}: {detail}")]
+    ViewFile {
+        /// PACKAGE/NAME.sql
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// What was expected and found.
+        detail: String,
+    },
+    /// A view cannot be created.
+    #[error("view {name}: {source}")]
+    View {
+        /// PACKAGE/NAME
+        name: String,
+        /// Why.
+        source: Box<DataFusionError>,
+    },
+    /// The engine cannot be set up.
+    #[error("setting up the query engine: {0}")]
+    Engine(Box<DataFusionError>),
+    /// A statement is wrong, or failed while it ran.
+    #[error("{}", message(.0))]
+    Query(Box<DataFusionError>),
+    /// A statement is wrong or failed; with a hint what to do.
+    #[error("{error}\n  hint: {hint}")]
+    Hinted {
+        /// What went wrong.
+        error: Box<Error>,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The result cannot be put into the output format.
+    #[error("formatting the result: {0}")]
+    Format(#[from] ArrowError),
+    /// The output cannot be written; a closed pipe is here too, see [`Error::is_closed_pipe`].
+    #[error("writing the result: {0}")]
+    Output(std::io::Error),
+    /// A file with SQL cannot be read.
+    #[error("{}: {source}", path.display())]
+    SqlFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The shell cannot use the terminal.
+    #[error("terminal: {0}")]
+    Terminal(std::io::Error),
+    /// Ctrl-C while a statement ran.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Whether the reader of our output has simply gone (`| head`): no error to a user.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Error::Output(e) if e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        Error::Query(Box::new(error))
+    }
+}
+
+/// The engine's message without its internal layers' names.
+fn message(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    let mut rest = text.as_str();
+    for layer in [
+        "Error during planning: ",
+        "Schema error: ",
+        "SQL error: ",
+        "Execution error: ",
+        "External error: ",
+    ] {
+        rest = rest.strip_prefix(layer).unwrap_or(rest);
+    }
+    match rest
+        .strip_prefix("ParserError(\"")
+        .and_then(|r| r.strip_suffix("\")"))
+    {
+        Some(parser) => format!("syntax error: {}", parser.replace("\\\"", "\"")),
+        None => rest.to_owned(),
+    }
+}
+
+/// The first of `known` within a typing slip of `name`, closest first.
+pub(crate) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    use datafusion::common::utils::datafusion_strsim::levenshtein;
+    let slips = name.chars().count() / 3 + 1;
+    known
+        .map(|k| (levenshtein(&name.to_lowercase(), &k.to_lowercase()), k))
+        .filter(|(distance, _)| *distance <= slips)
+        .min()
+        .map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_the_name_and_nonsense_does_not() {
+        let known = || ["refs", "page_irf", "hot_files"].into_iter();
+        assert_eq!(closest("pageirf", known()), Some("page_irf"));
+        assert_eq!(closest("Ref", known()), Some("refs"));
+        assert_eq!(closest("zzzzzz", known()), None);
+    }
+}

@@ -1,0 +1,215 @@
+//! A session: one dataset, its tables and views, and a query engine with bounded memory.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::common::DataFusionError;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use pgtrace_ingest::dataset::Dataset;
+use pgtrace_ingest::schema::Table;
+use tempfile::TempDir;
+
+use crate::Error;
+use crate::error::closest;
+use crate::table::{DATASET_URL, ManifestTable};
+use crate::views::{self, View};
+
+/// What a session may use.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Memory for rows held by sorts, aggregates and joins, in bytes; past it they spill to disk.
+    pub memory: usize,
+    /// Where they spill; `None`: the system's temporary directory.
+    pub spill_dir: Option<PathBuf>,
+    /// Threads that work on one query.
+    pub threads: NonZeroUsize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Options {
+            memory: 1 << 30,
+            spill_dir: None,
+            threads,
+        }
+    }
+}
+
+/// An open dataset that answers SQL.
+pub struct Session {
+    ctx: SessionContext,
+    dataset: Arc<Dataset>,
+    views: Vec<View>,
+    memory: usize,
+    spill: TempDir, // removed with the session
+}
+
+impl Session {
+    /// Opens the dataset at `location` (a folder or URL) at its newest commit and creates the views.
+    ///
+    /// # Errors
+    /// When the dataset cannot be opened, or the spill directory not be written to.
+    pub async fn open(location: &str, options: &Options) -> Result<Session, Error> {
+        let dataset = Arc::new(Dataset::open(location).await?);
+        let spill = spill_dir(options)?;
+        let runtime = runtime(options, &spill).map_err(|e| Error::Engine(Box::new(e)))?;
+        let url = ObjectStoreUrl::parse(DATASET_URL).map_err(|e| Error::Engine(Box::new(e)))?;
+        runtime.register_object_store(url.as_ref(), Arc::clone(dataset.store()));
+        let ctx = SessionContext::new_with_config_rt(config(options), runtime);
+        for table in Table::ALL {
+            let provider = ManifestTable::new(table, &dataset);
+            ctx.register_table(table.name(), Arc::new(provider))
+                .map_err(|e| Error::Engine(Box::new(e)))?;
+        }
+        let views = views::all()?;
+        views::create(&ctx, &views).await?;
+        Ok(Session {
+            ctx,
+            dataset,
+            views,
+            memory: options.memory,
+            spill,
+        })
+    }
+
+    /// The engine's own context.
+    pub fn context(&self) -> &SessionContext {
+        &self.ctx
+    }
+
+    /// The dataset that is open.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// The shipped views, private ones too.
+    pub fn views(&self) -> &[View] {
+        &self.views
+    }
+
+    /// Rows lost over all captures, as the manifest counts them.
+    pub fn lost(&self) -> u64 {
+        self.dataset
+            .manifest()
+            .captures
+            .iter()
+            .map(|c| c.lost)
+            .sum()
+    }
+
+    /// Plans and starts one statement. Its rows come as they are computed.
+    ///
+    /// # Errors
+    /// [`Error::Query`] or [`Error::Hinted`] when the statement is wrong.
+    pub async fn query(&self, sql: &str) -> Result<SendableRecordBatchStream, Error> {
+        let started = async { self.ctx.sql(sql).await?.execute_stream().await };
+        started.await.map_err(|e| self.hint(e.into()))
+    }
+
+    /// Adds what the user can do about `error`, where we know it.
+    pub fn hint(&self, error: Error) -> Error {
+        let Error::Query(source) = &error else {
+            return error;
+        };
+        match self.advice(source) {
+            Some(hint) => Error::Hinted {
+                error: Box::new(error),
+                hint,
+            },
+            None => error,
+        }
+    }
+
+    fn advice(&self, error: &DataFusionError) -> Option<String> {
+        let text = error.strip_backtrace();
+        if let DataFusionError::ResourcesExhausted(_) = error.find_root() {
+            let mib = self.memory >> 20;
+            return Some(format!(
+                "this needs more than --memory {mib}MiB; give it more, or use fewer --threads"
+            ));
+        }
+        if ["No space left", "File too large", "Disk quota"]
+            .iter()
+            .any(|full| text.contains(full))
+        {
+            let dir = self
+                .spill
+                .path()
+                .parent()
+                .unwrap_or(self.spill.path())
+                .display();
+            return Some(format!(
+                "no room to spill in {dir}; choose another place with --spill-dir"
+            ));
+        }
+        let missing = text
+            .split_once("table '")
+            .and_then(|(_, rest)| rest.split_once("' not found"));
+        if let Some((name, _)) = missing {
+            let name = name.rsplit('.').next().unwrap_or(name);
+            let known = Table::ALL.iter().map(|t| t.name());
+            let views = self
+                .views
+                .iter()
+                .filter(|v| !v.is_private())
+                .map(|v| v.name.as_str());
+            return Some(match closest(name, known.chain(views)) {
+                Some(found) => format!("did you mean {found}?"),
+                None => "SHOW TABLES lists what there is".to_owned(),
+            });
+        }
+        None
+    }
+}
+
+fn spill_dir(options: &Options) -> Result<TempDir, Error> {
+    let path = options.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let made = tempfile::Builder::new()
+        .prefix("pgtrace-sql-")
+        .tempdir_in(&path);
+    made.map_err(|source| {
+        // tempfile adds the name it tried to the message; the reason alone is what a user needs.
+        let source = source
+            .raw_os_error()
+            .map_or(source, std::io::Error::from_raw_os_error);
+        Error::SpillDir { path, source }
+    })
+}
+
+fn runtime(options: &Options, spill: &TempDir) -> Result<Arc<RuntimeEnv>, DataFusionError> {
+    const NAMED_IN_ERRORS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
+    let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory), NAMED_IN_ERRORS);
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![spill.path().to_owned()]))
+        .with_max_temp_directory_size(u64::MAX); // the disk's own size is the limit
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .build_arc()
+}
+
+fn config(options: &Options) -> SessionConfig {
+    let threads = options.threads.get();
+    let mut config = SessionConfig::new()
+        .with_target_partitions(threads)
+        .with_information_schema(true);
+    // What a sort keeps back for merging its spilled runs must leave room for the rows themselves.
+    let merge_reserve = (options.memory / threads / 8).min(10 << 20);
+    config = config.with_sort_spill_reservation_bytes(merge_reserve);
+    let options = config.options_mut();
+    options.optimizer.prefer_hash_join = false; // a hash join does not spill, a sort-merge join does
+    options.sql_parser.enable_subquery_sort_elimination = false; // a view's ORDER BY is for its reader
+    options.execution.time_zone = Some("UTC".to_owned());
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    options.execution.parquet.enable_page_index = true;
+    options.execution.parquet.bloom_filter_on_read = true;
+    config
+}

@@ -1,0 +1,200 @@
+//! A base table: the files that the manifest names, planned by the manifest's own figures.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, Result, Statistics};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::metrics::MetricBuilder;
+use pgtrace_ingest::dataset::Dataset;
+use pgtrace_ingest::manifest::FileEntry;
+use pgtrace_ingest::schema::Table;
+
+use crate::prune;
+use crate::reader::NamedReaders;
+use crate::stats::{merged, statistics};
+
+/// Under this the engine knows the dataset's object store; private to a session.
+pub(crate) const DATASET_URL: &str = "pgtrace://dataset";
+
+/// Files read side by side to keep their order, at most (or one a thread, if that is more): each holds a
+/// decoded part of its file in memory. Where it takes more, the rows are declared unordered.
+const ORDERED_STREAMS: usize = 16;
+
+/// One table of the dataset.
+#[derive(Debug)]
+pub(crate) struct ManifestTable {
+    schema: SchemaRef,
+    table: Table,
+    dataset: Arc<Dataset>,
+    /// Columns each file is ordered by.
+    order: &'static [&'static str],
+}
+
+impl ManifestTable {
+    pub(crate) fn new(table: Table, dataset: &Arc<Dataset>) -> Self {
+        ManifestTable {
+            schema: table.arrow_schema(),
+            table,
+            dataset: Arc::clone(dataset),
+            order: if table == Table::Refs {
+                &["capture_id", "seq"]
+            } else {
+                &[]
+            },
+        }
+    }
+
+    fn files(&self) -> &[FileEntry] {
+        self.dataset.manifest().files(self.table)
+    }
+
+    /// The files that may hold rows for `filters`.
+    fn kept(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<FileEntry>> {
+        let files = self.files();
+        let Some(filter) = conjunction(filters.iter().cloned()) else {
+            return Ok(files.to_vec());
+        };
+        let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
+        let filter = state.create_physical_expr(filter, &schema)?;
+        // A filter that the figures cannot decide keeps every file; the scan evaluates it anyway.
+        let keep =
+            prune::keep(&filter, &self.schema, files).unwrap_or_else(|_| vec![true; files.len()]);
+        let kept = files.iter().zip(keep).filter(|(_, keep)| *keep);
+        Ok(kept.map(|(file, _)| file.clone()).collect())
+    }
+
+    fn file(&self, entry: &FileEntry) -> PartitionedFile {
+        let mut file = PartitionedFile::new(String::new(), entry.bytes);
+        file.object_meta.location = self.dataset.path_of(entry); // as it is: `new` would escape the '=' and '%' of the path again
+        file.with_statistics(statistics(entry, &self.schema))
+    }
+
+    /// The files in groups that are read one after the other, and the orders each group then has.
+    fn groups(&self, files: &[FileEntry], threads: usize) -> (Vec<FileGroup>, Vec<LexOrdering>) {
+        let all = FileGroup::new(files.iter().map(|f| self.file(f)).collect());
+        let spread = |all: FileGroup| (all.split_files(threads), vec![]);
+        let Some(order) = ordering(self.order, &self.schema) else {
+            return spread(all);
+        };
+        let one = std::slice::from_ref(&all);
+        let Ok(chains) = FileScanConfig::split_groups_by_statistics(&self.schema, one, &order)
+        else {
+            return spread(all);
+        };
+        if chains.len() > ORDERED_STREAMS.max(threads) {
+            return spread(all);
+        }
+        let balanced = FileScanConfig::split_groups_by_statistics_with_target_partitions(
+            &self.schema,
+            one,
+            &order,
+            threads,
+        );
+        let groups = balanced
+            .ok()
+            .filter(|groups| groups.len() <= chains.len().max(threads))
+            .unwrap_or(chains);
+        let mut orders = vec![order];
+        // Within one capture its id is no part of the order.
+        let one_capture = files
+            .windows(2)
+            .all(|pair| pair[0].capture_id == pair[1].capture_id);
+        orders.extend(ordering(&self.order[1..], &self.schema).filter(|_| one_capture));
+        (groups, orders)
+    }
+}
+
+fn ordering(columns: &[&str], schema: &Schema) -> Option<LexOrdering> {
+    let sort = |name: &&str| {
+        let column = Column::new_with_schema(name, schema).ok()?;
+        Some(PhysicalSortExpr {
+            expr: Arc::new(column),
+            options: SortOptions {
+                descending: false,
+                nulls_first: false,
+            },
+        })
+    };
+    LexOrdering::new(columns.iter().map(sort).collect::<Option<Vec<_>>>()?)
+}
+
+#[async_trait]
+impl TableProvider for ManifestTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        merged(self.files(), &self.schema).ok()
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let files = self.kept(state, filters)?;
+        if files.is_empty() {
+            let schema = datafusion::physical_plan::project_schema(&self.schema, projection)?;
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let (groups, orders) = self.groups(&files, state.config().target_partitions());
+        let statistics = merged(&files, &self.schema)?;
+
+        let url = ObjectStoreUrl::parse(DATASET_URL)?;
+        let store = state.runtime_env().object_store(&url)?;
+        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let source = ParquetSource::new(self.schema())
+            .with_table_parquet_options(state.default_table_options().parquet)
+            .with_parquet_file_reader_factory(Arc::new(NamedReaders(
+                CachedParquetFileReaderFactory::new(store, cache),
+            )));
+        // EXPLAIN lists the files that are left; EXPLAIN ANALYZE shows these two.
+        let count = |name, n| {
+            MetricBuilder::new(source.metrics())
+                .global_counter(name)
+                .add(n)
+        };
+        count("manifest_files", self.files().len());
+        count("manifest_files_pruned", self.files().len() - files.len());
+
+        let scan = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .with_output_ordering(orders)
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+}

@@ -1,0 +1,201 @@
+//! The SQL views: `sql/PACKAGE/NAME.sql`, embedded in the binary and found by walking.
+//!
+//! A file is a comment block (first line: a summary; then text; then `-- Columns:` with one
+//! `--   name type: meaning` a column) followed by one `CREATE VIEW NAME AS SELECT ..`. The file name is
+//! the view's name, the folder its package. A name that begins with `_` is private to its package.
+
+use datafusion::error::DataFusionError;
+use datafusion::prelude::SessionContext;
+use include_dir::{Dir, include_dir};
+
+use crate::Error;
+
+static SQL: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/sql");
+
+/// A column as the view's comment describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnDoc {
+    /// Name of the column.
+    pub name: String,
+    /// Its type in the words of [`type_name`](crate::describe::type_name).
+    pub type_name: String,
+    /// What it means, with its unit.
+    pub doc: String,
+}
+
+/// One view, as its file tells.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The folder: `base`, `irf`, ..
+    pub package: String,
+    /// Name of the view.
+    pub name: String,
+    /// First comment line.
+    pub summary: String,
+    /// Columns in order.
+    pub columns: Vec<ColumnDoc>,
+    /// The whole file.
+    pub sql: String,
+}
+
+impl View {
+    /// Whether only views of its own package may use it; listings leave it out.
+    pub fn is_private(&self) -> bool {
+        self.name.starts_with('_')
+    }
+
+    /// Reads the text of `sql/PACKAGE/NAME.sql`.
+    ///
+    /// # Errors
+    /// [`Error::ViewFile`] when the comment block is not in the form the module describes.
+    pub fn parse(package: &str, name: &str, sql: &str) -> Result<View, Error> {
+        let wrong = |line: usize, detail: String| Error::ViewFile {
+            file: format!("{package}/{name}.sql"),
+            line,
+            detail,
+        };
+        let comment: Vec<&str> = sql.lines().map_while(|l| l.strip_prefix("--")).collect();
+        let summary = comment.first().map_or("", |l| l.trim()).to_owned();
+        if summary.is_empty() {
+            return Err(wrong(
+                1,
+                "expected a comment that says what the view is".into(),
+            ));
+        }
+        let Some(start) = comment.iter().position(|l| l.trim() == "Columns:") else {
+            return Err(wrong(
+                1,
+                "expected `-- Columns:` in the leading comment".into(),
+            ));
+        };
+        let mut columns = Vec::new();
+        for (i, line) in comment.iter().enumerate().skip(start + 1) {
+            let column = line.split_once(": ").and_then(|(head, doc)| {
+                let (name, type_name) = head.trim().split_once(' ')?;
+                Some(ColumnDoc {
+                    name: name.to_owned(),
+                    type_name: type_name.trim().to_owned(),
+                    doc: doc.trim().to_owned(),
+                })
+            });
+            columns.push(column.ok_or_else(|| {
+                wrong(
+                    i + 1,
+                    format!("expected `--   name type: meaning`, found `--{line}`"),
+                )
+            })?);
+        }
+        Ok(View {
+            package: package.to_owned(),
+            name: name.to_owned(),
+            summary,
+            columns,
+            sql: sql.to_owned(),
+        })
+    }
+}
+
+/// All views, ordered by package and name.
+///
+/// # Errors
+/// [`Error::ViewFile`] when one is malformed.
+pub fn all() -> Result<Vec<View>, Error> {
+    let mut views = Vec::new();
+    for file in SQL.dirs().flat_map(|package| package.files()) {
+        let path = file.path();
+        if path.extension().is_none_or(|e| e != "sql") {
+            continue; // its .slt and that one's data
+        }
+        let package = path
+            .parent()
+            .map(|p| p.to_string_lossy())
+            .unwrap_or_default();
+        let name = path
+            .file_stem()
+            .map(|n| n.to_string_lossy())
+            .unwrap_or_default();
+        let sql = file.contents_utf8().unwrap_or_default();
+        views.push(View::parse(&package, &name, sql)?);
+    }
+    views.sort_by(|a, b| (&a.package, &a.name).cmp(&(&b.package, &b.name)));
+    Ok(views)
+}
+
+/// Creates `views` in `ctx`. A view may use any other: each round creates those whose sources exist.
+///
+/// # Errors
+/// [`Error::View`] with the first view that cannot be created, when a whole round creates none.
+pub async fn create(ctx: &SessionContext, views: &[View]) -> Result<(), Error> {
+    let mut waiting: Vec<&View> = views.iter().collect();
+    while !waiting.is_empty() {
+        let mut failed: Vec<(&View, DataFusionError)> = Vec::new();
+        for view in &waiting {
+            if let Err(source) = ctx.sql(&view.sql).await {
+                failed.push((view, source));
+            }
+        }
+        if failed.len() == waiting.len() {
+            let (view, source) = failed.swap_remove(0);
+            return Err(Error::View {
+                name: format!("{}/{}", view.package, view.name),
+                source: Box::new(source),
+            });
+        }
+        waiting = failed.into_iter().map(|(view, _)| view).collect();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_view_file_is_read() {
+        let text = "-- One thing.\n--\n-- More.\n--\n-- Columns:\n--   a uint64: the a: in ns\nCREATE VIEW v AS SELECT 1 AS a;\n";
+        let view = View::parse("p", "v", text).unwrap();
+        assert_eq!(view.summary, "One thing.");
+        assert_eq!(
+            view.columns,
+            [ColumnDoc {
+                name: "a".into(),
+                type_name: "uint64".into(),
+                doc: "the a: in ns".into()
+            }]
+        );
+        assert!(!view.is_private());
+    }
+
+    #[test]
+    fn a_malformed_view_file_says_where() {
+        let none = View::parse("p", "v", "CREATE VIEW v AS SELECT 1").unwrap_err();
+        assert!(none.to_string().contains("p/v.sql, line 1"), "{none}");
+        let bad = View::parse("p", "v", "-- S\n-- Columns:\n--   a\nSELECT 1").unwrap_err();
+        assert!(bad.to_string().contains("p/v.sql, line 3"), "{bad}");
+    }
+
+    #[tokio::test]
+    async fn views_are_created_in_the_order_they_need() {
+        let view = |name: &str, body: &str| {
+            View::parse(
+                "p",
+                name,
+                &format!("-- s\n-- Columns:\nCREATE VIEW {name} AS {body}"),
+            )
+            .unwrap()
+        };
+        let ctx = SessionContext::new();
+        create(
+            &ctx,
+            &[view("a", "SELECT * FROM b"), view("b", "SELECT 1 AS x")],
+        )
+        .await
+        .unwrap();
+        assert!(ctx.sql("SELECT x FROM a").await.is_ok());
+        let error = create(&ctx, &[view("c", "SELECT * FROM missing")])
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("view p/c"), "{error}");
+    }
+}
