@@ -80,9 +80,8 @@ def irf_histogram(connection: duckdb.DuckDBPyConnection, objects: pandas.DataFra
     """
     buckets = pgtrace.irf_buckets(connection)
     buckets = buckets.merge(objects[["capture_id", "object_id"]])
-    if buckets.empty:
-        raise ValueError("no page of these objects was referenced twice: there is no gap to draw")
-    low, high = int(buckets.power.min()), int(buckets.power.max()) + 1
+    # Where no page came back (a trace of first touches only), the panels are empty and their titles say so.
+    low, high = (0, 1) if buckets.empty else (int(buckets.power.min()), int(buckets.power.max()) + 1)
     figure, axes = plt.subplots(len(objects), 1, figsize=(9, 0.6 + 1.5 * len(objects)), sharex=True, squeeze=False, layout="constrained")
     for ax, one in zip(axes[:, 0], objects.itertuples()):
         mine = buckets[(buckets.capture_id == one.capture_id) & (buckets.object_id == one.object_id)]
