@@ -55,6 +55,9 @@ keep() { # keep STEP: the module's own count
     cp $debugfs/status "/out/$1/status"
 }
 
+# Several processes append to the truth; 9p would mix their lines, tmpfs does not.
+keep_truth() { [ ! -e /tmp/truth ] || { cp /tmp/truth "/out/$1/truth"; rm /tmp/truth; }; }
+
 # record STEP LEVEL CLEAN_MS COMMAND..: by pgtrace-capture; its words go to /out/STEP/words
 record() {
     step=$1 level=$2 clean=$3
@@ -65,6 +68,7 @@ record() {
     keep "$step"
     # The exit code is 1 where records were lost; the host counts them.
     [ $code -le 1 ] || { failed "$step: pgtrace-capture ended with $code"; cat "/out/$step/words"; }
+    keep_truth "$step"
 }
 # The same without pgtrace-capture, read only after the end.
 record_raw() {
@@ -79,31 +83,32 @@ record_raw() {
     control stop || failed "$step: stop"
     keep "$step"
     dump "/out/$step/raw"
+    keep_truth "$step"
 }
 
 # --- recordings that the host holds against the truth ---
 
-step_raw() { load; record_raw raw full 50 $workload all -t /out/raw/truth -d /tmp/ram -p 50; unload; }
-step_full() { load; record full full 50 $workload all -t /out/full/truth -d /tmp/ram -p 50; unload; }
-step_rich() { load; record rich rich 30 $workload all -t /out/rich/truth -d /dev/shm -p 30; unload; }
-step_light() { load; record light light 0 $workload all -t /out/light/truth -d /tmp/ram -p 1; unload; }
+step_raw() { load; record_raw raw full 50 $workload all -t /tmp/truth -d /tmp/ram -p 50; unload; }
+step_full() { load; record full full 50 $workload all -t /tmp/truth -d /tmp/ram -p 50; unload; }
+step_rich() { load; record rich rich 30 $workload all -t /tmp/truth -d /dev/shm -p 30; unload; }
+step_light() { load; record light light 0 $workload all -t /tmp/truth -d /tmp/ram -p 1; unload; }
 # Buffers of 64 references, two of them: much is lost, and everything lost is counted.
 step_tiny() {
     load subbuf_size=4096 n_subbufs=2
-    record tiny full 20 $workload all -t /out/tiny/truth -d /tmp/ram -p 20
+    record tiny full 20 $workload all -t /tmp/truth -d /tmp/ram -p 20
     unload
 }
 # And with a reader that comes only when all is over.
 step_tiny_raw() {
     load subbuf_size=4096 n_subbufs=2
-    record_raw tiny_raw full 20 $workload all -t /out/tiny_raw/truth -d /tmp/ram -p 20
+    record_raw tiny_raw full 20 $workload all -t /tmp/truth -d /tmp/ram -p 20
     unload
 }
 # Two recordings, one module: nothing of the first is in the second.
 step_again() {
     load
-    record again1 rich 20 $workload anon -t /out/again1/truth -d /tmp/ram -p 20
-    record again2 full 20 $workload names -t /out/again2/truth -d /tmp/ram -p 20
+    record again1 rich 20 $workload anon -t /tmp/truth -d /tmp/ram -p 20
+    record again2 full 20 $workload names -t /tmp/truth -d /tmp/ram -p 20
     unload
 }
 
@@ -299,7 +304,8 @@ step_leaks() {
     slab=$((${after% *} - ${before% *})) free=$((${before#* } - ${after#* }))
     # 5 cycles with 300 processes: one forgotten entry a process would be 300 kB and more.
     check "slabs and per-CPU memory grew by $slab kB" [ $slab -lt 300 ]
-    check "free memory shrank by $free kB" [ $free -lt 4096 ]
+    # One set of relay buffers is 34 MB.
+    check "free memory shrank by $free kB" [ $free -lt 16384 ]
 }
 
 for step in "$@"; do

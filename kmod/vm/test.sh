@@ -1,0 +1,101 @@
+#!/bin/bash
+# test.sh [--quick] [6.1|6.12 ..]: the kernel side held against the truth. Boots kernels with 1, 2 and 4 CPUs, records
+# workloads whose reference string is known, sends the recordings through pgtrace-ingest and pgtrace-sql, and tries what
+# must not hurt. One line a check; the last line is "N passed, M failed". --quick: one boot of 6.1.
+#
+# PGTRACE_CAPTURE_STATIC, PGTRACE_INGEST, PGTRACE_SQL: the programs (default: below target/, as cargo and make build them)
+# KEEP=DIR: leave what the machines wrote there
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+quick=0
+[[ ${1-} != --quick ]] || { quick=1; shift; }
+versions=("$@")
+if [[ ${#versions[@]} == 0 ]]; then
+    if [[ $quick == 1 ]]; then versions=(6.1); else versions=("${ALL_VERSIONS[@]}"); fi
+fi
+export PGTRACE_INGEST=${PGTRACE_INGEST:-$REPO_DIR/target/debug/pgtrace-ingest}
+export PGTRACE_SQL=${PGTRACE_SQL:-$REPO_DIR/target/debug/pgtrace-sql}
+capture=${PGTRACE_CAPTURE_STATIC:-$REPO_DIR/target/x86_64-unknown-linux-gnu/debug/pgtrace-capture}
+for program in "$capture" "$PGTRACE_INGEST" "$PGTRACE_SQL"; do
+    [[ -x $program ]] || die 2 "missing: $program (make builds it)"
+done
+command -v python3 >/dev/null || die 2 "python3 is missing (package python3)"
+
+work=${KEEP:-$(mktemp -d)}
+mkdir -p "$work"
+[[ -n ${KEEP-} ]] || trap 'rm -rf "$work"' EXIT
+results=$work/results
+: >"$results"
+ok() { printf 'ok    %s\n' "$*" | tee -a "$results"; }
+failed() { printf 'FAIL  %s\n' "$*" | tee -a "$results"; }
+expect() { # expect NAME COMMAND..: its stdout is shown, and its exit code decides
+    local name=$1 said code=0
+    shift
+    said=$("$@" 2>&1) || code=$?
+    if [[ $code == 0 ]]; then ok "$name: ${said//$'\n'/; }"; else failed "$name"$'\n'"$said"; fi
+}
+
+programs=$("$VM_DIR/workloads/build.sh")
+
+# boot KERNEL CPUS STEP..: one machine; then every recording it made is checked on the host.
+boot() {
+    local kernel=$1 cpus=$2 code=0 start=$SECONDS line step
+    shift 2
+    local name="$kernel, $cpus CPUs" out=$work/$kernel-$cpus
+    # A checker that only looks for "ok" would like an empty output.
+    "$VM_DIR/run.sh" --kernel "$kernel" --cpus "$cpus" --timeout 240 --file "$programs/workload" --file "$programs/torture" \
+        --file "$capture:/files/pgtrace-capture" --out "$out" "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
+    while IFS= read -r line; do
+        case $line in
+        ok\ *) ok "$name: ${line#ok }" ;;
+        FAIL\ *) failed "$name: ${line#FAIL }" ;;
+        esac
+    done <"$out.stdout"
+    if [[ $code == 0 ]]; then ok "$name: the kernel is content ($((SECONDS - start)) s)"; else
+        failed "$name: exit code $code"$'\n'"$(tail -n 40 "$out.stderr")"
+    fi
+    for step in "$@"; do
+        case $step in
+        raw)
+            expect "$name, raw relay files against the truth" python3 "$VM_DIR/truth/check.py" "$out/raw/truth" "$out/raw/raw"
+            [[ $cpus != 2 || $kernel != 6.1 ]] ||
+                expect "the check can fail" python3 "$VM_DIR/truth/mutate.py" "$out/raw/truth" "$out/raw/raw"
+            ;;
+        tiny_raw) expect "$name, tiny buffers read late" python3 "$VM_DIR/truth/check.py" --lossy "$out/tiny_raw/truth" "$out/tiny_raw/raw" ;;
+        full) pipeline "$name, level full" "$out/full" ;;
+        rich | light) pipeline "$name, level $step" "$out/$step" --level "$step" ;;
+        tiny) pipeline "$name, tiny buffers" "$out/tiny" --lossy ;;
+        again)
+            pipeline "$name, a recording" "$out/again1" --level rich
+            pipeline "$name, another one after it" "$out/again2"
+            ;;
+        torture) pipeline "$name, torture" "$out/torture" --no-truth --any-loss ;;
+        recorder) pipeline "$name, interrupted" "$out/interrupted" --no-truth --any-loss ;;
+        esac
+    done
+}
+pipeline() { # pipeline NAME FOLDER OPTIONS..
+    expect "$1: chunks to SQL" python3 "$VM_DIR/truth/pipeline.py" "${@:2}"
+}
+
+for version in "${versions[@]}"; do "$VM_DIR/build.sh" "$version" >/dev/null; done
+if [[ $quick == 1 ]]; then
+    for version in "${versions[@]}"; do boot "$version" 2 raw full tiny safety; done
+else
+    # Two machines at a time: as many as the smallest machine that runs this has CPUs.
+    for version in "${versions[@]}"; do
+        boot "$version" 2 raw full tiny light again safety recorder leaks &
+        {
+            boot "$version" 1 full rich tiny_raw safety
+            boot "$version" 4 full tiny chaos torture
+        } &
+        wait
+    done
+fi
+passed=$(grep -c '^ok ' "$results" || true)
+failures=$(grep -c '^FAIL ' "$results" || true)
+[[ $passed -gt 0 ]] || failures=$((failures + 1))
+printf '%s passed, %s failed\n' "$passed" "$failures"
+[[ $failures == 0 ]]

@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""pipeline.py STEP [--level full|rich|light] [--lossy] [--no-truth]: chunks -> Parquet -> SQL against the truth.
+
+STEP is a folder that guest.sh left: chunks/, status (the module's own count), truth. Three things are held together:
+the rows that SQL gives, the raw bytes as wire.py decodes them, and the module's counters; then the rows are held
+against the truth of the workload. PGTRACE_INGEST and PGTRACE_SQL name the programs.
+"""
+
+import argparse
+import bisect
+import csv
+import io
+import os
+import pathlib
+import subprocess
+import sys
+
+import truth
+import wire
+from check import from_recording
+
+REPO = pathlib.Path(__file__).resolve().parents[3]
+INGEST = os.environ.get("PGTRACE_INGEST", REPO / "target/debug/pgtrace-ingest")
+SQL = os.environ.get("PGTRACE_SQL", REPO / "target/debug/pgtrace-sql")
+
+
+class Failed(Exception):
+    pass
+
+
+def run(command, codes):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+    if done.returncode not in codes:
+        raise Failed(f"{pathlib.Path(command[0]).name} ended with {done.returncode}, expected {codes}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def sql(dataset, query):
+    """Rows as dicts of text; None for null, which CSV shows as nothing."""
+    out = run([SQL, dataset, "-c", query, "--format", "csv"], [0])
+    return [{k: v if v != "" else None for k, v in row.items()} for row in csv.DictReader(io.StringIO(out))]
+
+
+class Clocks:
+    """UTC by the latest reading of both clocks at or before a time."""
+
+    def __init__(self, rec):
+        anchors = [(h["monotonic"], h["realtime"]) for h in rec.headers]
+        anchors += [(c.monotonic, c.realtime) for c in rec.named(wire.Clock)]
+        self.anchors = sorted(set(anchors))
+        self.times = [m for m, _ in self.anchors]
+
+    def utc(self, time):
+        mono, real = self.anchors[max(bisect.bisect_right(self.times, time) - 1, 0)]
+        return real + time - mono
+
+
+class Names:
+    """Who a process was at a time: its PROCESS records, each true until the next, the first one from the start on."""
+
+    def __init__(self, rec):
+        self.by_pid = {}
+        for p in rec.named(wire.Process):
+            self.by_pid.setdefault(p.tgid, []).append(p)
+
+    def at(self, tgid, time):
+        known = self.by_pid.get(tgid)
+        if not known:
+            return None
+        return known[max(bisect.bisect_right([p.time for p in known], time) - 1, 0)]
+
+    @staticmethod
+    def upid(p):
+        return p.start_boot // 1_000_000 << 22 | p.tgid
+
+
+def expected_refs(rec):
+    """The table refs as it must be, as text."""
+    clocks, names, objects = Clocks(rec), Names(rec), {}
+    for o in rec.named(wire.Object):
+        objects.setdefault(o.object, o)
+    for seq, r in enumerate(rec.merged()):
+        p, o = names.at(r.tgid, r.time), objects.get(r.object)
+        yield {
+            "seq": seq, "ts": clocks.utc(r.time), "cpu": r.cpu, "uid": r.uid, "pid": r.tgid, "tid": r.tid,
+            "upid": names.upid(p) if p else r.tgid, "comm": p.comm if p else None,
+            "path": (o.path or None) if o else None, "object_kind": o.kind if o else None, "event": r.event,
+            "access": r.access or None, "major": "true" if r.flags & wire.MAJOR else "false",
+            "addr": r.addr or None, "ip": r.ip or None, "object_id": r.object, "page": r.page, "page_order": r.order,
+        }
+
+
+def compare(what, found, expected):
+    """Two tables, row by row and field by field; yields at most some differences."""
+    found, expected, faults = list(found), list(expected), 0
+    if len(found) != len(expected):
+        yield f"{what}: {len(found)} rows, expected {len(expected)}"
+    for i, (f, e) in enumerate(zip(found, expected)):
+        for column, want in e.items():
+            want = None if want is None else str(want)
+            if f[column] != want:
+                yield f"{what}, row {i}, {column}: found {f[column]}, expected {want}"
+                faults += 1
+                if faults == 8:
+                    return
+
+
+def module_count(path):
+    """The counters of the module: {cpu: {name: n}}."""
+    counts = {}
+    for line in path.read_text().splitlines():
+        word, *rest = line.split()
+        if word == "cpu":
+            counts[int(rest[0])] = dict(zip(rest[1::2], map(int, rest[2::2])))
+    return counts
+
+
+def accounts(rec, counts, refs, losses):
+    """Every record that the module emitted or lost is a row or a counted loss, to the last one."""
+    for cpu, c in sorted(counts.items()):
+        recs = rec.refs.get(cpu, [])
+        rows = sum(1 for r in refs if int(r["cpu"]) == cpu)
+        told = sum(1 for r in recs if isinstance(r, wire.Lost))
+        if c["refs_emitted"] != rows + told:
+            yield f"cpu {cpu}: the module emitted {c['refs_emitted']} records, SQL has {rows} rows and {told} were LOST records"
+        lost = sum(int(r["count"]) for r in losses
+                   if int(r["cpu"]) == cpu and r["channel"] == "refs" and r["cause"] == "buffer_full")
+        if c["refs_lost"] != lost:
+            yield f"cpu {cpu}: the module lost {c['refs_lost']} references, SQL counts {lost}"
+        names = sum(1 for number, _ in rec.names if number == cpu)
+        if c["names_emitted"] != names:
+            yield f"cpu {cpu}: the module emitted {c['names_emitted']} names, the chunks hold {names}"
+
+
+def tables(dataset, rec, refs, losses):
+    """The small tables, and the totals."""
+    clocks, names = Clocks(rec), Names(rec)
+    objects = {}
+    for o in rec.named(wire.Object):
+        first = objects.setdefault(o.object, [o, False])
+        first[1] |= bool(o.flags & wire.DELETED)
+    yield from compare("objects", sql(dataset, "SELECT * FROM objects ORDER BY object_id"), (
+        {"object_id": n, "object_kind": o.kind, "path": o.path or None, "deleted": "true" if deleted else "false",
+         "dev": f"{o.major}:{o.minor}" if o.ino else None, "ino": o.ino or None, "pid": o.tgid}
+        for n, (o, deleted) in sorted(objects.items())))
+
+    processes = {}
+    for p in rec.named(wire.Process):
+        processes[names.upid(p)] = p
+    codes = {names.upid(names.at(e.tgid, e.time)): e.code for e in rec.named(wire.Exit) if names.at(e.tgid, e.time)}
+    yield from compare("processes", sql(dataset, "SELECT * FROM processes ORDER BY upid"), (
+        {"upid": u, "pid": p.tgid, "ppid": p.ppid, "uid": p.uid, "comm": p.comm, "exe": p.exe or None,
+         "cwd": p.cwd or None, "cgroup": p.cgroup or None, "exit_code": codes.get(u)} for u, p in sorted(processes.items())))
+
+    order = ["start_addr", "end_addr", "page", "pid", "object_id"]
+    yield from compare("mappings", sql(dataset, f"SELECT * FROM mappings ORDER BY {', '.join(order)}, ts"), (
+        {"pid": m.tgid, "object_id": m.object, "start_addr": m.start, "end_addr": m.end, "page": m.page,
+         "shared": "true" if m.prot & 8 else "false", "exec": "true" if m.prot & 4 else "false"}
+        for m in sorted(rec.named(wire.Mapping), key=lambda m: (m.start, m.end, m.page, m.tgid, m.object, m.time))))
+
+    yield from compare("marks of the cleaner", sql(
+        dataset, "SELECT *, CAST(ts AS BIGINT) AS ns FROM marks WHERE kind = 'clean' ORDER BY ts, cpu, pid, pass"), (
+        {"ns": clocks.utc(c.time), "cpu": c.cpu, "pid": c.tgid, "pass": c.number, "scanned": c.scanned,
+         "cleaned": c.cleaned, "duration_ns": c.end - c.start} for c in rec.named(wire.Clean)))
+
+    (capture,) = sql(dataset, "SELECT * FROM captures")
+    lost = sum(int(r["count"]) for r in losses if r["channel"] == "refs")
+    yield from compare("captures", [capture], [{"refs": len(refs), "lost": lost, "emitted": len(refs) + lost,
+                                                "chunks": len(rec.headers), "kernel": rec.headers[0]["kernel"]}])
+
+
+def recorded(dataset, rec, refs):
+    """What SQL says, for truth.Check. The cleaner's passes are the raw ones: marks have no begin."""
+    (anchor,) = sql(dataset, "SELECT clock_utc_ns, clock_monotonic_ns FROM captures")
+    offset = int(anchor["clock_utc_ns"]) - int(anchor["clock_monotonic_ns"])
+
+    def number(text):
+        return None if text is None else int(text)
+
+    rows = [truth.Row(int(r["seq"]), int(r["ts"]) - offset, int(r["cpu"]), int(r["pid"]), int(r["tid"]), r["event"],
+                      r["access"], r["major"] == "true", number(r["addr"]), int(r["object_id"]), int(r["page"]),
+                      int(r["page_order"]), r["object_kind"], r["path"]) for r in refs]
+    objects = [truth.Obj(int(o["object_id"]), o["object_kind"], o["path"], o["deleted"] == "true")
+               for o in sql(dataset, "SELECT object_id, object_kind, path, deleted FROM objects")]
+    processes = [truth.Proc(int(p["pid"]), int(p["ppid"]), p["comm"], p["exe"], number(p["exit_code"]))
+                 for p in sql(dataset, "SELECT pid, ppid, comm, exe, exit_code FROM processes ORDER BY start_ts")]
+    return truth.Recorded(rows, objects, processes, from_recording(rec).passes)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("step", type=pathlib.Path)
+    parser.add_argument("--level", default="full", choices=["full", "rich", "light"])
+    parser.add_argument("--lossy", action="store_true", help="losses are expected, and must be there")
+    parser.add_argument("--any-loss", action="store_true", help="losses may be or not")
+    parser.add_argument("--no-truth", action="store_true", help="the workload wrote none: compare bytes, rows and counters only")
+    args = parser.parse_args()
+    dataset = args.step / "dataset"
+    try:
+        run([INGEST, args.step / "chunks", "--to", dataset], [0, 1] if args.any_loss else [1 if args.lossy else 0])
+        rec = wire.load_chunks(args.step / "chunks")
+        rec.check_numbers()
+        refs = sql(dataset, "SELECT seq, CAST(ts AS BIGINT) AS ts, cpu, uid, pid, tid, upid, comm, path, object_kind, event, access, "
+                   "major, addr, ip, object_id, page, page_order FROM refs ORDER BY seq")
+        losses = sql(dataset, "SELECT * FROM losses")
+        faults = list(compare("refs", refs, expected_refs(rec)))
+        faults += accounts(rec, module_count(args.step / "status"), refs, losses)
+        faults += tables(dataset, rec, refs, losses)
+        lost = sum(int(r["count"]) for r in losses)
+        figures = {}
+        if not args.no_truth:
+            with open(args.step / "truth", encoding="utf-8") as lines:
+                check = truth.Check(truth.Truth(lines), recorded(dataset, rec, refs), args.level)
+            faults += check.check(allow_missing=lost)
+            figures = check.figures
+    except (Failed, wire.Broken, ValueError) as error:
+        print(f"  {error}")
+        return 1
+    if bool(lost) != args.lossy and not args.any_loss:
+        faults.append(f"{lost} records were lost")
+    emitted = sum(c["refs_emitted"] + c["refs_lost"] for c in module_count(args.step / "status").values())
+    told = sum(isinstance(r, wire.Lost) for recs in rec.refs.values() for r in recs)
+    print(f"emitted {emitted - told} = rows {len(refs)} + lost {sum(int(r['count']) for r in losses if r['channel'] == 'refs')}"
+          f", raw bytes a record {rec.bytes / max(len(refs), 1):.1f}")
+    print(", ".join(f"{what} {n}" for what, n in figures.items()))
+    for fault in faults:
+        print(f"  {fault}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
