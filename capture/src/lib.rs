@@ -3,5 +3,9 @@
 //! datafusion, and the recorder never interprets page references.
 
 pub mod chunk;
+pub mod control;
 pub mod record;
+pub mod recorder;
+mod sys;
+pub mod units;
 pub mod wire;
