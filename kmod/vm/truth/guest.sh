@@ -86,10 +86,20 @@ record_raw() {
     keep_truth "$step"
 }
 
+# A file system on a block device, at /tmp/ext4.
+disk() {
+    [ ! -d /tmp/ext4 ] || return 0
+    for file in /files/*-ext4/*.ko; do insmod "$file" 2>/dev/null; done
+    mkdir /tmp/ext4
+    losetup /dev/loop0 /files/*-ext4/image && mount -t ext4 /dev/loop0 /tmp/ext4 || failed "mount ext4"
+}
+
 # --- recordings that the host holds against the truth ---
 
 step_raw() { load; record_raw raw full 50 $workload all -t /tmp/truth -d /tmp/ram -p 50; unload; }
 step_full() { load; record full full 50 $workload all -t /tmp/truth -d /tmp/ram -p 50; unload; }
+step_ext4() { disk; load; record ext4 full 50 $workload all -t /tmp/truth -d /tmp/ext4 -p 50; unload; }
+step_ext4_raw() { disk; load; record_raw ext4_raw full 50 $workload all -t /tmp/truth -d /tmp/ext4 -p 50; unload; }
 step_rich() { load; record rich rich 30 $workload all -t /tmp/truth -d /dev/shm -p 30; unload; }
 step_light() { load; record light light 0 $workload all -t /tmp/truth -d /tmp/ram -p 1; unload; }
 # Buffers of 64 references, two of them: much is lost, and everything lost is counted.

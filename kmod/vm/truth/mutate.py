@@ -68,6 +68,11 @@ def mutations(good, known, dice):
         row = truth.Row(0, t.t0 + 1, 0, pid, t.tid, "retouch", t.access, False, addr, 1, page, 0,
                         truth.OBJECT_KIND[region.kind], region.path)
         yield "a reference to a page that was present", good._replace(rows=rows[:at] + [row] + rows[at:])
+    for i in [i for i in inside if rows[i].event == "fault"]:
+        p = known.processes[rows[i].pid]
+        if any((g.id, g.page_of(rows[i].addr)) in p.major for g in p.regions.values()):
+            yield "major or not", with_row(i, major=not rows[i].major)
+            break
     for path in known.deleted:
         yield "deleted or not", good._replace(
             objects=[o._replace(deleted=not o.deleted) if o.path == path else o for o in good.objects])

@@ -45,7 +45,7 @@ class Process:
     def __init__(self):
         self.ppid = self.comm = self.exe = self.parent = self.fork = self.status = self.end = None
         self.regions, self.touches, self.retouches, self.wrong = {}, defaultdict(list), 0, 0
-        self.passes, self.starts = [], []
+        self.passes, self.starts, self.major = [], [], {}
 
 
 class Truth:
@@ -89,6 +89,8 @@ class Truth:
             self.files.add(path)
         elif word == "object":
             self.deleted[f[1]] = f[0] == "1"
+        elif word == "major":
+            p.major[int(f[1]), int(f[2])] = f[3] == "1"
         elif word == "retouches":
             p.retouches += int(f[1])
         elif word == "end":
@@ -273,9 +275,12 @@ class Check:
                     self.figures["touches"] += 1
                     self.figures[verdict] += 1
                     if verdict == MUST:
+                        self.figures["known to need I/O"] += event == "fault" and p.major.get((t.region, t.page), False)
                         found += event == "retouch"
                         if not rows:
                             missing.append(f"pid {pid} {region.kind} {t}")
+                        elif event == "fault" and rows[0].major != p.major.get((t.region, t.page), rows[0].major):
+                            self.wrong("major", f"expected {not rows[0].major}, found {rows[0]}")
                         elif event and rows[0].event != event:
                             self.wrong("event", f"expected {event}, found {rows[0]} for {t}")
                     elif verdict == NOT and rows:

@@ -399,6 +399,16 @@ void lookup(int fd, const char *path, size_t offset, size_t len)
 	}
 }
 
+void touch_cold(struct region *r, size_t page)
+{
+	unsigned char there;
+
+	if (mincore(r->base + page * PAGE, PAGE, &there))
+		die("mincore");
+	fact("major %d %d %zu %d\n", getpid(), r->id, page, !(there & 1));
+	touch_read(r, page);
+}
+
 void object_deleted(const char *path, bool deleted)
 {
 	fact("object %d %s\n", deleted, path);

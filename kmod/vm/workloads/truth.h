@@ -16,6 +16,7 @@
  *   touch TID ID PAGE ACCESS T0 T1      ACCESS: r w x; PAGE counts from the region's beginning
  *   lookup TID PAGE T0 T1 PATH          a page of a file that one read() asked for
  *   object DELETED PATH                 how the file must end up in the table of objects
+ *   major PID ID PAGE YES               the page's first touch needed I/O, or not
  *   retouches PID N                     so many required re-references are the least, or the test proved nothing
  *   end PID TIME WRONG                  the process got here; WRONG: bytes that differed
  *
@@ -82,6 +83,8 @@ void file_make(const char *path, size_t pages);
 uint64_t file_word(size_t page, size_t word);
 /* pread() through the page cache, its pages logged and its contents checked. */
 void lookup(int fd, const char *path, size_t offset, size_t len);
+/* Reads a page for the first time, and notes whether it was in memory. No read-ahead. */
+void touch_cold(struct region *r, size_t page);
 void object_deleted(const char *path, bool deleted);
 
 /* fork() that keeps the truth of both. In the child the log starts empty. */

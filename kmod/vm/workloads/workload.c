@@ -175,6 +175,31 @@ static void exec_pages(void)
 	verify(r);
 }
 
+/* Faults that need I/O, where the file system is on a disk. */
+static void cold(void)
+{
+	const char *path = name("cold");
+	struct region *r;
+	size_t i;
+	int fd;
+
+	file_make(path, 64);
+	fd = open(path, O_RDONLY);
+	if (fd < 0 || fsync(fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED))
+		die(path);
+	close(fd);
+	r = region_file(SHARED, path, 0, 64);
+	if (madvise(r->base, 64 * PAGE, MADV_RANDOM))
+		die("madvise");
+	for (i = 0; i < 64; i++)
+		touch_cold(r, i * 29 % 64);
+	settle();
+	for (i = 0; i < 64; i++)	/* in memory now */
+		touch_read(r, i);
+	expect_retouches(32);
+	verify(r);
+}
+
 /* --- threads --- */
 
 #define THREADS 4
@@ -414,7 +439,8 @@ static const struct {
 	{ "anon", anon }, { "shared", file_shared }, { "private", file_private },
 	{ "zero", zero }, { "heap", heap }, { "stack", stack }, { "exec", exec_pages },
 	{ "threads", threads }, { "procs", procs }, { "fork", fork_both }, { "execs", execs },
-	{ "names", names }, { "lookups", lookups }, { "kernel", kernel },
+	{ "names", names }, { "lookups", lookups }, { "cold", cold },
+	{ "kernel", kernel },
 };
 #define N_SECTIONS (sizeof(sections) / sizeof(*sections))
 
