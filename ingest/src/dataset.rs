@@ -81,6 +81,7 @@ pub struct Dataset {
     location: String,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+    local: bool,
     manifest: Manifest,
 }
 
@@ -123,6 +124,7 @@ impl Dataset {
             location: location.into(),
             store,
             prefix,
+            local: local(location),
             manifest: new,
         };
         // Committed at once, so that a killed first run leaves a dataset (an
@@ -198,6 +200,11 @@ impl Dataset {
         &self.prefix
     }
 
+    /// Whether the dataset is a local folder: files can grow in pieces of any size.
+    pub fn is_local(&self) -> bool {
+        self.local
+    }
+
     /// The dataset as the user named it, for messages.
     pub fn location(&self) -> &str {
         &self.location
@@ -257,6 +264,7 @@ impl Dataset {
             location: location.into(),
             store: store.clone(),
             prefix: prefix.clone(),
+            local: local(location),
             manifest,
         };
         Ok((store, prefix, Some(dataset)))
@@ -291,6 +299,11 @@ async fn first_inhabitant(
         .await
         .map_err(|e| store_error(location, e))?;
     Ok(found.map(|object| object.location.to_string()))
+}
+
+/// Whether a location names a local folder.
+fn local(location: &str) -> bool {
+    !location.contains("://") || location.starts_with("file:")
 }
 
 /// The store and prefix that a location names.
@@ -343,6 +356,8 @@ fn connect_folder(
         }
         Err(e) => return Err(unusable(e.to_string())),
     }
-    let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| store_error(location, e))?;
+    let store = LocalFileSystem::new_with_prefix(folder)
+        .map_err(|e| store_error(location, e))?
+        .with_automatic_cleanup(true);
     Ok((Arc::new(store), Path::default()))
 }

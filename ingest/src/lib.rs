@@ -1,6 +1,26 @@
 //! Raw chunks to a partitioned Parquet dataset: the tables, the manifest, and
 //! the pipeline between the two.
+//!
+//! `source` finds and reads chunks; `survey` reads a recording once, for its
+//! names and the account of its losses; `merge` reads it again and orders its
+//! references; `partition` writes them; `pipeline` publishes all in one commit.
 
+pub mod clocks;
 pub mod dataset;
+mod encode;
+pub mod error;
+pub mod inspect;
+pub mod losses;
 pub mod manifest;
+pub mod merge;
+pub mod names;
+pub mod partition;
+pub mod pipeline;
+pub mod report;
+pub mod row;
 pub mod schema;
+pub mod size;
+pub mod source;
+pub mod survey;
+pub mod tables;
+mod upload;

@@ -67,21 +67,28 @@ pub struct Column {
     pub doc: &'static str,
 }
 
-impl Column {
+impl Kind {
     /// The arrow type of the column.
-    pub fn data_type(&self) -> DataType {
-        match self.kind {
-            Kind::Boolean => DataType::Boolean,
-            Kind::UInt8 => DataType::UInt8,
-            Kind::UInt16 => DataType::UInt16,
-            Kind::UInt32 => DataType::UInt32,
-            Kind::UInt64 => DataType::UInt64,
-            Kind::Timestamp => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
-            Kind::Text => DataType::Utf8,
-            Kind::Dictionary => {
+    pub fn data_type(self) -> DataType {
+        match self {
+            Self::Boolean => DataType::Boolean,
+            Self::UInt8 => DataType::UInt8,
+            Self::UInt16 => DataType::UInt16,
+            Self::UInt32 => DataType::UInt32,
+            Self::UInt64 => DataType::UInt64,
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
+            Self::Text => DataType::Utf8,
+            Self::Dictionary => {
                 DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
             }
         }
+    }
+}
+
+impl Column {
+    /// The arrow type of the column.
+    pub fn data_type(&self) -> DataType {
+        self.kind.data_type()
     }
 }
 

@@ -1,0 +1,61 @@
+//! Monotonic time of the traced machine to UTC, piece by piece.
+
+/// The moments at which both clocks were read, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// (monotonic ns, UTC ns), by monotonic time, each monotonic time once.
+    anchors: Vec<(u64, u64)>,
+}
+
+impl Clocks {
+    /// From all anchors of a recording (chunk headers and CLOCK records), in any order.
+    pub fn new(mut anchors: Vec<(u64, u64)>) -> Self {
+        anchors.sort_unstable();
+        anchors.dedup_by_key(|a| a.0);
+        Self { anchors }
+    }
+
+    /// The first anchor: (monotonic ns, UTC ns).
+    pub fn first(&self) -> (u64, u64) {
+        self.anchors.first().copied().unwrap_or((0, 0))
+    }
+
+    /// Nanoseconds since 1970 UTC at `monotonic_ns`, by the latest anchor at or
+    /// before it (by the first one, for times before all of them). A time that
+    /// has no 64-bit form becomes the nearest that has.
+    pub fn utc(&self, monotonic_ns: u64) -> i64 {
+        let behind = self.anchors.partition_point(|a| a.0 <= monotonic_ns);
+        let (mono, utc) = match self.anchors.get(behind.saturating_sub(1)) {
+            Some(&anchor) => anchor,
+            None => (0, 0),
+        };
+        let ns = i128::from(utc) + i128::from(monotonic_ns) - i128::from(mono);
+        i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_anchor_at_or_before_counts() {
+        // The wall clock is set forward by 1,000 between the two readings.
+        let clocks = Clocks::new(vec![(200, 6_200), (100, 5_100)]);
+        assert_eq!(clocks.first(), (100, 5_100));
+        assert_eq!(clocks.utc(100), 5_100);
+        assert_eq!(clocks.utc(199), 5_199);
+        assert_eq!(clocks.utc(200), 6_200);
+        assert_eq!(clocks.utc(1_000), 7_000);
+        assert_eq!(clocks.utc(40), 5_040, "before the first anchor");
+    }
+
+    #[test]
+    fn extreme_times_stay_in_range() {
+        let clocks = Clocks::new(vec![(0, u64::MAX)]);
+        assert_eq!(clocks.utc(u64::MAX), i64::MAX);
+        let clocks = Clocks::new(vec![(u64::MAX, 0)]);
+        assert_eq!(clocks.utc(0), i64::MIN);
+        assert_eq!(Clocks::new(Vec::new()).utc(7), 7);
+    }
+}

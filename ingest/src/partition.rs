@@ -1,0 +1,443 @@
+//! The writer of `refs`: rows to the files of their partitions, within a budget.
+//!
+//! Rows wait in memory, 64 bytes each, until their row group is full, their
+//! slice is over, or the budget is spent (then the partitions with most rows
+//! go first). Encoding a whole row group at once keeps the encoders' own memory
+//! out of the open files: an open file is a few KB, however many there are.
+
+use std::collections::HashMap;
+
+use object_store::ObjectStoreExt;
+use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::file::writer::SerializedFileWriter;
+use rayon::prelude::*;
+use tokio::runtime::Handle;
+
+use crate::dataset::Dataset;
+use crate::encode::{Encoder, Facts, ROW_GROUP_ROWS, RowGroup, Sink};
+use crate::error::IngestError;
+use crate::manifest::{FileEntry, PartitionKey};
+use crate::row::Row;
+use crate::schema::Table;
+use crate::upload::{PART, Upload};
+
+/// Rows of the first stretch of a partition, and of the longest.
+const STRETCH: std::ops::RangeInclusive<usize> = 64..=16_384;
+
+/// How the writer lays out and limits itself.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Folders.
+    pub partition_by: Vec<PartitionKey>,
+    /// Rows of the reference string in a slice.
+    pub slice_rows: u64,
+    /// Bytes that may wait in memory.
+    pub budget: u64,
+    /// Files open at most.
+    pub max_open_files: usize,
+    /// Begin of every file's name; unique to this run, so that no other run's
+    /// file is ever written over or removed.
+    pub name: String,
+}
+
+/// The folder of a partition, as numbers; a key that is not used is 0.
+type Key = (u64, u32, u32);
+
+#[derive(Default)]
+struct Partition {
+    key: Key,
+    rows: Vec<Vec<Row>>,
+    count: usize,
+    /// Bytes of `rows`.
+    staged: u64,
+    file: Option<OpenFile>,
+    files: usize,
+    /// When it was last written to, for closing the least recently used.
+    used: u64,
+}
+
+struct OpenFile {
+    path: String,
+    sink: Sink,
+    writer: SerializedFileWriter<Sink>,
+    factory: ArrowRowGroupWriterFactory,
+    upload: Upload,
+    groups: usize,
+    facts: Facts,
+}
+
+/// Writes the rows of one recording.
+pub struct RefsWriter<'a> {
+    dataset: &'a Dataset,
+    runtime: &'a Handle,
+    encoder: Encoder,
+    layout: Layout,
+    by_key: HashMap<Key, usize>,
+    partitions: Vec<Partition>,
+    /// The partition of the row before: the next one is often the same.
+    last: Option<(Key, usize)>,
+    slice: u64,
+    staged: u64,
+    pending: u64,
+    open: usize,
+    clock: u64,
+    peak: u64,
+    written: Vec<FileEntry>,
+}
+
+impl Partition {
+    fn push(&mut self, row: Row) -> u64 {
+        let mut grown = 0;
+        match self.rows.last_mut() {
+            Some(stretch) if stretch.len() < stretch.capacity() => stretch.push(row),
+            last => {
+                let twice = last.map_or(0, |s| s.capacity() * 2);
+                let room = twice.clamp(*STRETCH.start(), *STRETCH.end());
+                let mut stretch = Vec::with_capacity(room);
+                stretch.push(row);
+                grown = (room * size_of::<Row>()) as u64;
+                self.staged += grown;
+                self.rows.push(stretch);
+            }
+        }
+        self.count += 1;
+        grown
+    }
+}
+
+impl<'a> RefsWriter<'a> {
+    pub(crate) fn new(
+        dataset: &'a Dataset,
+        runtime: &'a Handle,
+        encoder: Encoder,
+        layout: Layout,
+    ) -> Self {
+        Self {
+            dataset,
+            runtime,
+            encoder,
+            layout,
+            by_key: HashMap::new(),
+            partitions: Vec::new(),
+            last: None,
+            slice: 0,
+            staged: 0,
+            pending: 0,
+            open: 0,
+            clock: 0,
+            peak: 0,
+            written: Vec::new(),
+        }
+    }
+
+    /// Adds a row; rows come in order of `seq`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn push(&mut self, row: Row) -> Result<(), IngestError> {
+        let slice = row.seq / self.layout.slice_rows;
+        if slice != self.slice {
+            // No row of an earlier slice will come any more.
+            self.finish_all()?;
+            self.slice = slice;
+        }
+        let uses = |key| self.layout.partition_by.contains(&key);
+        let key = (
+            if uses(PartitionKey::Slice) { slice } else { 0 },
+            if uses(PartitionKey::Uid) { row.uid } else { 0 },
+            if uses(PartitionKey::Pid) { row.tgid } else { 0 },
+        );
+        let index = match self.last {
+            Some((k, index)) if k == key => index,
+            _ => self.index_of(key),
+        };
+        self.last = Some((key, index));
+        let Some(partition) = self.partitions.get_mut(index) else {
+            return Ok(());
+        };
+        self.staged += partition.push(row);
+        self.peak = self.peak.max(self.staged + self.pending);
+        if partition.count >= ROW_GROUP_ROWS {
+            self.flush(&[index])?;
+        } else if self.staged + self.pending > self.layout.budget {
+            self.relieve()?;
+        }
+        Ok(())
+    }
+
+    /// Writes all that waits, ends all files, and gives their entries by path.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn finish(&mut self) -> Result<Vec<FileEntry>, IngestError> {
+        self.finish_all()?;
+        self.written.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(self.written.clone())
+    }
+
+    /// Removes what was written, as far as possible: nobody can see it anyway.
+    pub fn discard(mut self) -> Vec<FileEntry> {
+        for partition in &mut self.partitions {
+            if let Some(file) = partition.file.take() {
+                self.runtime.block_on(file.upload.abort());
+            }
+        }
+        std::mem::take(&mut self.written)
+    }
+
+    /// Most bytes that waited in memory at any time.
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// What turns rows into columns.
+    pub(crate) fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    fn index_of(&mut self, key: Key) -> usize {
+        let partitions = &mut self.partitions;
+        *self.by_key.entry(key).or_insert_with(|| {
+            partitions.push(Partition {
+                key,
+                ..Partition::default()
+            });
+            partitions.len() - 1
+        })
+    }
+
+    /// Flushes the fullest partitions until a quarter of the budget is free.
+    fn relieve(&mut self) -> Result<(), IngestError> {
+        let mut fullest: Vec<usize> = (0..self.partitions.len()).collect();
+        fullest.sort_by_key(|&i| {
+            let staged = self.partitions.get(i).map_or(0, |p| p.staged);
+            (std::cmp::Reverse(staged), i)
+        });
+        let goal = (self.staged + self.pending).saturating_sub(self.layout.budget * 3 / 4);
+        let mut freed = 0;
+        let mut chosen = 0;
+        while freed < goal && chosen < fullest.len() {
+            let staged = fullest.get(chosen).and_then(|&i| self.partitions.get(i));
+            freed += staged.map_or(0, |p| p.staged);
+            chosen += 1;
+        }
+        fullest.truncate(chosen);
+        self.flush(&fullest)?;
+        // What waits for its part to be full counts too: end the largest files.
+        while self.pending > self.layout.budget / 2 {
+            let pending = |p: &Partition| p.file.as_ref().map_or(0, |f| f.upload.pending());
+            let largest = (0..self.partitions.len())
+                .max_by_key(|&i| self.partitions.get(i).map_or(0, pending));
+            match largest {
+                Some(index) => self.close(index)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes out the rows of these partitions, a few side by side, in order.
+    fn flush(&mut self, indexes: &[usize]) -> Result<(), IngestError> {
+        // All files of a round are open at once, so a round is never larger than the cap.
+        let round = rayon::current_num_threads().min(self.layout.max_open_files);
+        for few in indexes.chunks(round.max(1)) {
+            for &index in few {
+                self.open(index)?;
+            }
+            // The uploads cannot be shared between threads: only what encoding needs is.
+            let encoder = &self.encoder;
+            let waiting: Vec<_> = few
+                .iter()
+                .filter_map(|&index| {
+                    let partition = self.partitions.get(index)?;
+                    let file = partition.file.as_ref().filter(|_| partition.count > 0)?;
+                    Some((index, partition.rows.as_slice(), &file.factory, file.groups))
+                })
+                .collect();
+            let groups: Vec<(usize, parquet::errors::Result<RowGroup>)> = waiting
+                .into_par_iter()
+                .map(|(index, rows, factory, number)| {
+                    (index, encoder.encode(factory, number, rows))
+                })
+                .collect();
+            for (index, group) in groups {
+                self.append(index, group)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        index: usize,
+        group: parquet::errors::Result<RowGroup>,
+    ) -> Result<(), IngestError> {
+        let Some(partition) = self.partitions.get_mut(index) else {
+            return Ok(());
+        };
+        self.staged -= partition.staged;
+        partition.staged = 0;
+        partition.count = 0;
+        partition.rows = Vec::new();
+        let Some(file) = &mut partition.file else {
+            return Ok(());
+        };
+        file.groups += 1;
+        group
+            .and_then(|mut group| {
+                file.facts.merge(std::mem::take(&mut group.facts));
+                group.append_to(&mut file.writer)
+            })
+            .map_err(|source| parquet_error(&file.path, source))?;
+        let waited = file.upload.pending();
+        self.runtime
+            .block_on(file.upload.append(file.sink.carry_away()))
+            .map_err(|source| store_error(self.dataset, &file.path, source))?;
+        self.pending = self.pending - waited + file.upload.pending();
+        self.peak = self.peak.max(self.staged + self.pending);
+        Ok(())
+    }
+
+    /// Opens the partition's next file, if none is open.
+    fn open(&mut self, index: usize) -> Result<(), IngestError> {
+        self.clock += 1;
+        match self.partitions.get_mut(index) {
+            Some(partition) if partition.count > 0 => partition.used = self.clock,
+            _ => return Ok(()),
+        }
+        if self.partitions.get(index).is_none_or(|p| p.file.is_some()) {
+            return Ok(());
+        }
+        while self.open >= self.layout.max_open_files.max(1) {
+            let oldest = (0..self.partitions.len())
+                .filter_map(|i| self.partitions.get(i).map(|p| (i, p)))
+                .filter(|(i, p)| p.file.is_some() && *i != index)
+                .min_by_key(|(_, p)| p.used);
+            match oldest {
+                Some((i, _)) => self.close(i)?,
+                None => break,
+            }
+        }
+        let Some(partition) = self.partitions.get_mut(index) else {
+            return Ok(());
+        };
+        let path = path(&self.layout, partition.key, partition.files);
+        let sink = Sink::default();
+        let writer = self
+            .encoder
+            .begin(sink.clone())
+            .map_err(|source| parquet_error(&path, source))?;
+        let part = if self.dataset.is_local() { 1 } else { PART };
+        partition.files += 1;
+        partition.file = Some(OpenFile {
+            factory: self.encoder.factory(&writer),
+            upload: Upload::new(self.dataset.store().clone(), self.dataset.path(&path), part),
+            path,
+            sink,
+            writer,
+            groups: 0,
+            facts: Facts::default(),
+        });
+        self.open += 1;
+        Ok(())
+    }
+
+    /// Ends the partition's file, if one is open.
+    fn close(&mut self, index: usize) -> Result<(), IngestError> {
+        let Some(file) = self.partitions.get_mut(index).and_then(|p| p.file.take()) else {
+            return Ok(());
+        };
+        self.open -= 1;
+        self.pending -= file.upload.pending();
+        let entry = self
+            .runtime
+            .block_on(end(self.dataset, file, &self.encoder))?;
+        self.written.push(entry);
+        Ok(())
+    }
+
+    /// Writes out all rows and ends all files.
+    fn finish_all(&mut self) -> Result<(), IngestError> {
+        let mut order: Vec<usize> = (0..self.partitions.len()).collect();
+        order.sort_by_key(|&i| self.partitions.get(i).map(|p| p.key));
+        for few in order.chunks(rayon::current_num_threads().max(1)) {
+            self.flush(few)?;
+            for &index in few {
+                self.close(index)?;
+            }
+        }
+        // Their slice is over; without slices they go on, and count their files.
+        if self.layout.partition_by.contains(&PartitionKey::Slice) {
+            self.partitions.clear();
+            self.by_key.clear();
+            self.last = None;
+        }
+        Ok(())
+    }
+}
+
+async fn end(
+    dataset: &Dataset,
+    mut file: OpenFile,
+    encoder: &Encoder,
+) -> Result<FileEntry, IngestError> {
+    file.writer
+        .finish()
+        .map_err(|source| parquet_error(&file.path, source))?;
+    let rest = file.sink.carry_away();
+    let path = file.path;
+    let sent = match file.upload.append(rest).await {
+        Ok(()) => file.upload.finish().await,
+        Err(e) => {
+            file.upload.abort().await;
+            Err(e)
+        }
+    };
+    let bytes = sent.map_err(|source| store_error(dataset, &path, source))?;
+    Ok(FileEntry {
+        path,
+        bytes,
+        rows: file.facts.rows,
+        capture_id: encoder.context().capture_id.clone(),
+        seq: file.facts.seq,
+        ts: file.facts.ts,
+        uid: file.facts.uid,
+        pid: file.facts.pid,
+        objects: file.facts.extents(),
+    })
+}
+
+/// Removes files that no manifest names, as far as possible.
+pub(crate) async fn remove(dataset: &Dataset, files: &[FileEntry]) {
+    for file in files {
+        // Best effort: what stays is invisible to readers.
+        let _ = dataset.store().delete(&dataset.path_of(file)).await;
+    }
+}
+
+fn path(layout: &Layout, (slice, uid, pid): Key, number: usize) -> String {
+    let mut path = Table::Refs.name().to_string();
+    for key in &layout.partition_by {
+        path.push_str(&match key {
+            PartitionKey::Uid => format!("/uid={uid}"),
+            PartitionKey::Pid => format!("/pid={pid}"),
+            PartitionKey::Slice => format!("/slice={slice:06}"),
+        });
+    }
+    format!("{path}/{}-{number:06}.parquet", layout.name)
+}
+
+fn parquet_error(path: &str, source: parquet::errors::ParquetError) -> IngestError {
+    IngestError::Parquet {
+        path: path.into(),
+        source,
+    }
+}
+
+fn store_error(dataset: &Dataset, path: &str, source: object_store::Error) -> IngestError {
+    IngestError::Store {
+        location: dataset.location().into(),
+        path: path.into(),
+        source,
+    }
+}

@@ -1,0 +1,107 @@
+//! The blocks of one CPU's chunks, in order, damage in its place.
+
+use std::fs::File;
+use std::io::BufReader;
+
+use pgtrace_capture::chunk::{BlockKind, ChunkError, ChunkReader, Step};
+use pgtrace_capture::wire::{self, ByteOrder, DecodeError};
+
+use super::Chunk;
+use crate::losses::Damage;
+
+/// What stands next in a CPU's chunks.
+#[derive(Debug)]
+pub enum Piece {
+    /// A whole block; its payload is in [`ChannelReader::payload`].
+    Block(BlockKind),
+    /// Bytes that cannot be used.
+    Damage(Damage),
+}
+
+/// Reads the chunks of one CPU one after the other; one file is open at a time.
+#[derive(Debug)]
+pub struct ChannelReader<'a> {
+    chunks: std::slice::Iter<'a, Chunk>,
+    open: Option<(&'a Chunk, ChunkReader<BufReader<File>>)>,
+    payload: Vec<u8>,
+    /// Where the payload begins in its file.
+    offset: u64,
+}
+
+impl<'a> ChannelReader<'a> {
+    /// Starts before the first block of the first chunk.
+    pub fn new(chunks: &'a [Chunk]) -> Self {
+        Self {
+            chunks: chunks.iter(),
+            open: None,
+            payload: Vec::new(),
+            offset: 0,
+        }
+    }
+
+    /// The next block or damage; `None` behind the last chunk.
+    ///
+    /// # Errors
+    /// A chunk that can no longer be read. Damage is not an error.
+    pub fn next_piece(&mut self) -> Result<Option<Piece>, ChunkError> {
+        loop {
+            let (chunk, reader) = match &mut self.open {
+                Some(open) => open,
+                None => match self.chunks.next() {
+                    Some(chunk) => self.open.insert((chunk, ChunkReader::open(&chunk.path)?)),
+                    None => return Ok(None),
+                },
+            };
+            match reader.next_block(&mut self.payload)? {
+                Some(Step::Block { kind, offset }) => {
+                    self.offset = offset;
+                    return Ok(Some(Piece::Block(kind)));
+                }
+                Some(Step::Damage {
+                    offset,
+                    bytes,
+                    cause,
+                    detail,
+                }) => {
+                    let place = format!("{}: byte {offset} ({bytes} bytes)", chunk.name());
+                    return Ok(Some(Piece::Damage(Damage {
+                        cause: cause.as_str(),
+                        detail: format!("{place}: {detail}"),
+                    })));
+                }
+                None => self.open = None,
+            }
+        }
+    }
+
+    /// Bytes of the block that [`ChannelReader::next_piece`] found last.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Byte order of the chunk that is open.
+    pub fn byte_order(&self) -> ByteOrder {
+        self.open
+            .as_ref()
+            .map_or(ByteOrder::NATIVE, |(_, reader)| reader.header().byte_order)
+    }
+
+    /// The records of the payload from byte `from` on.
+    pub fn decode(&self, from: usize) -> wire::Decoder<'_> {
+        wire::decode(
+            self.payload.get(from..).unwrap_or_default(),
+            self.byte_order(),
+        )
+    }
+
+    /// Puts a name to a record of the payload that cannot be decoded; `from` is
+    /// where decoding had begun.
+    pub fn undecodable(&self, from: usize, e: &DecodeError) -> Damage {
+        let at = self.offset + from as u64 + e.offset;
+        let name = self.open.as_ref().map(|(chunk, _)| chunk.name());
+        Damage {
+            cause: "corrupt",
+            detail: format!("{}: byte {at}: {}", name.unwrap_or_default(), e.what),
+        }
+    }
+}

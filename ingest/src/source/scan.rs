@@ -1,0 +1,154 @@
+//! First reading of a CPU's chunks: all names, and the whole account of losses.
+
+use std::collections::BTreeMap;
+
+use pgtrace_capture::chunk::{BlockKind, CpuTotals, Totals};
+use pgtrace_capture::record::{Channel, Lost, Record};
+use pgtrace_capture::wire::Item;
+
+use super::{ChannelReader, Chunk, Piece};
+use crate::error::IngestError;
+use crate::losses::{Damage, Tracker};
+
+/// What the first reading of one CPU's chunks found.
+#[derive(Debug)]
+pub struct CpuScan {
+    /// The CPU.
+    pub cpu: u16,
+    /// Records of its names channel, and copies of any CPU's.
+    pub names: Vec<Record>,
+    /// The account of its page references.
+    pub refs: Tracker,
+    /// The account of its names.
+    pub names_account: Tracker,
+    /// LOST records, wherever they stood.
+    pub lost: Vec<Lost>,
+    /// Damage in its chunks, in order.
+    pub damages: Vec<Damage>,
+    /// References that will become rows.
+    pub rows: u64,
+    /// Time of its last record, monotonic ns.
+    pub last_ns: u64,
+    /// Records of all kinds, copies not counted.
+    pub records: u64,
+    /// What the recorder says it came to, by CPU; empty if no chunk says so.
+    pub totals: BTreeMap<u16, CpuTotals>,
+    /// The recorder's figures are the final ones.
+    pub complete: bool,
+}
+
+/// Reads all chunks of `cpu`.
+///
+/// # Errors
+/// A chunk that cannot be read.
+pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
+    let mut scan = CpuScan {
+        cpu,
+        names: Vec::new(),
+        refs: Tracker::new(cpu, Channel::Refs),
+        names_account: Tracker::new(cpu, Channel::Names),
+        lost: Vec::new(),
+        damages: Vec::new(),
+        rows: 0,
+        last_ns: 0,
+        records: 0,
+        totals: BTreeMap::new(),
+        complete: false,
+    };
+    let mut reader = ChannelReader::new(chunks);
+    while let Some(piece) = reader.next_piece()? {
+        match piece {
+            Piece::Damage(damage) => {
+                let index = scan.damages.len();
+                scan.refs.damage(index);
+                scan.names_account.damage(index);
+                scan.damages.push(damage);
+            }
+            Piece::Block(BlockKind::Totals) => scan.totals(reader.payload()),
+            Piece::Block(kind) => scan.block(kind, &reader),
+        }
+    }
+    Ok(scan)
+}
+
+impl CpuScan {
+    fn block(&mut self, kind: BlockKind, reader: &ChannelReader<'_>) {
+        for item in reader.decode(0) {
+            match item {
+                Ok(Item::Record(record)) => self.record(kind, record),
+                Ok(Item::Unknown {
+                    kind: k,
+                    version,
+                    seq,
+                    ..
+                }) => match kind {
+                    BlockKind::Refs => self.refs.accept_unknown(seq, k, version),
+                    BlockKind::Names => self.names_account.accept_unknown(seq, k, version),
+                    BlockKind::Repeated | BlockKind::Totals => {}
+                },
+                Err(e) => {
+                    let index = self.damages.len();
+                    match kind {
+                        BlockKind::Refs => self.refs.damage(index),
+                        BlockKind::Names => self.names_account.damage(index),
+                        BlockKind::Repeated | BlockKind::Totals => {}
+                    }
+                    self.damages.push(reader.undecodable(0, &e));
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, block: BlockKind, record: Record) {
+        let stamp = record.stamp();
+        match block {
+            BlockKind::Refs => {
+                if !self.refs.accept(stamp.seq, stamp.time_ns) {
+                    return;
+                }
+                match record {
+                    Record::Ref(_) => self.rows += 1,
+                    Record::Lost(lost) => {
+                        self.refs.count_lost_record();
+                        self.lost.push(lost);
+                    }
+                    // Names do not belong here, but what is said is said.
+                    other => {
+                        self.refs.count_lost_record();
+                        self.names.push(other);
+                    }
+                }
+            }
+            BlockKind::Names => {
+                if !self.names_account.accept(stamp.seq, stamp.time_ns) {
+                    return;
+                }
+                if let Record::Lost(lost) = record {
+                    self.lost.push(lost);
+                } else {
+                    self.names.push(record);
+                }
+            }
+            BlockKind::Repeated | BlockKind::Totals => {
+                self.names.push(record);
+                return;
+            }
+        }
+        self.records += 1;
+        self.last_ns = self.last_ns.max(stamp.time_ns);
+    }
+
+    /// Totals that cannot be read are damage; the last ones count.
+    fn totals(&mut self, payload: &[u8]) {
+        match serde_json::from_slice::<Totals>(payload) {
+            Ok(totals) => {
+                self.complete = totals.complete;
+                self.totals = totals.cpus.into_iter().map(|c| (c.cpu, c)).collect();
+            }
+            Err(e) => self.damages.push(Damage {
+                cause: "corrupt",
+                detail: format!("totals of CPU {}: expected JSON: {e}", self.cpu),
+            }),
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The small tables: what is known of a recording besides its references.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, RecordBatch, StringArray, StringDictionaryBuilder,
+    TimestampNanosecondArray, UInt16Array, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::Int32Type;
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use pgtrace_capture::record::Record;
+
+use crate::clocks::Clocks;
+use crate::encode;
+use crate::losses::Loss;
+use crate::names::Names;
+use crate::schema::Table;
+
+/// What a row of `captures` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureFacts {
+    /// The recording.
+    pub capture_id: String,
+    /// Boot of the traced machine.
+    pub boot_id: String,
+    /// Its kernel release.
+    pub kernel: String,
+    /// Bytes of a base page.
+    pub page_size: u32,
+    /// CPUs that wrote chunks.
+    pub cpus: u32,
+    /// Highest level recorded.
+    pub level: Option<String>,
+    /// Settings as JSON.
+    pub settings: String,
+    /// Start of the recording, monotonic ns.
+    pub start_ns: u64,
+    /// Time of the last record, monotonic ns.
+    pub end_ns: u64,
+    /// References that the module numbered: rows and losses.
+    pub emitted: Option<u64>,
+    /// Rows in `refs`.
+    pub refs: u64,
+    /// References lost.
+    pub lost: u64,
+    /// Raw files.
+    pub chunks: u32,
+    /// Their bytes.
+    pub raw_bytes: u64,
+}
+
+/// Columns under construction, checked against the schema at the end.
+struct Columns {
+    table: Table,
+    rows: usize,
+    by_name: HashMap<&'static str, ArrayRef>,
+}
+
+impl Columns {
+    fn new(table: Table, rows: usize, capture_id: &str) -> Self {
+        let mut columns = Self {
+            table,
+            rows,
+            by_name: HashMap::new(),
+        };
+        columns.texts("capture_id", (0..rows).map(|_| Some(capture_id)));
+        columns
+    }
+
+    fn put(&mut self, name: &'static str, array: ArrayRef) {
+        self.by_name.insert(name, array);
+    }
+
+    fn texts<'a>(&mut self, name: &'static str, values: impl Iterator<Item = Option<&'a str>>) {
+        let mut builder = StringDictionaryBuilder::<Int32Type>::new();
+        builder.extend(values);
+        self.put(name, Arc::new(builder.finish()));
+    }
+
+    fn u64s(&mut self, name: &'static str, values: impl Iterator<Item = Option<u64>>) {
+        self.put(name, Arc::new(values.collect::<UInt64Array>()));
+    }
+
+    fn u32s(&mut self, name: &'static str, values: impl Iterator<Item = Option<u32>>) {
+        self.put(name, Arc::new(values.collect::<UInt32Array>()));
+    }
+
+    fn cpus(&mut self, values: impl Iterator<Item = u16>) {
+        self.put("cpu", Arc::new(UInt16Array::from_iter_values(values)));
+    }
+
+    fn bools(&mut self, name: &'static str, values: impl Iterator<Item = bool>) {
+        self.put(name, Arc::new(values.map(Some).collect::<BooleanArray>()));
+    }
+
+    fn times(
+        &mut self,
+        name: &'static str,
+        clocks: &Clocks,
+        values: impl Iterator<Item = Option<u64>>,
+    ) {
+        let utc = values.map(|t| t.map(|t| clocks.utc(t)));
+        let array = utc.collect::<TimestampNanosecondArray>();
+        self.put(name, Arc::new(array.with_timezone("UTC")));
+    }
+
+    fn batch(mut self) -> Result<RecordBatch, ArrowError> {
+        let schema = self.table.arrow_schema();
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|f| {
+                self.by_name.remove(f.name().as_str()).ok_or_else(|| {
+                    ArrowError::SchemaError(format!(
+                        "no values for {}.{} ({} rows)",
+                        self.table,
+                        f.name(),
+                        self.rows
+                    ))
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(schema, columns)
+    }
+}
+
+/// The row of `captures`.
+pub(crate) fn captures(c: &CaptureFacts, clocks: &Clocks) -> Result<RecordBatch, ArrowError> {
+    let mut to = Columns::new(Table::Captures, 1, &c.capture_id);
+    let one = |text: &str| Arc::new(StringArray::from(vec![text.to_string()]));
+    let (monotonic_ns, utc_ns) = clocks.first();
+    to.texts("boot_id", std::iter::once(Some(c.boot_id.as_str())));
+    to.put("kernel", one(&c.kernel));
+    to.u32s("page_size", std::iter::once(Some(c.page_size)));
+    to.u32s("cpus", std::iter::once(Some(c.cpus)));
+    to.texts("level", std::iter::once(c.level.as_deref()));
+    to.put("settings", one(&c.settings));
+    to.times("start_ts", clocks, std::iter::once(Some(c.start_ns)));
+    to.times("end_ts", clocks, std::iter::once(Some(c.end_ns)));
+    to.u64s("emitted", std::iter::once(c.emitted));
+    to.u64s("refs", std::iter::once(Some(c.refs)));
+    to.u64s("lost", std::iter::once(Some(c.lost)));
+    to.u32s("chunks", std::iter::once(Some(c.chunks)));
+    to.u64s("raw_bytes", std::iter::once(Some(c.raw_bytes)));
+    to.u64s("clock_monotonic_ns", std::iter::once(Some(monotonic_ns)));
+    to.u64s("clock_utc_ns", std::iter::once(Some(utc_ns)));
+    to.batch()
+}
+
+/// The rows of `processes`, `objects`, `mappings` and `marks`.
+pub(crate) fn named(
+    table: Table,
+    capture_id: &str,
+    names: &Names,
+    clocks: &Clocks,
+) -> Result<Option<RecordBatch>, ArrowError> {
+    let batch = match table {
+        Table::Processes => processes(capture_id, names, clocks),
+        Table::Objects => objects(capture_id, names),
+        Table::Mappings => mappings(capture_id, names, clocks),
+        Table::Marks => marks(capture_id, names, clocks),
+        Table::Refs | Table::Captures | Table::Losses => return Ok(None),
+    }?;
+    Ok(Some(batch))
+}
+
+fn processes(capture_id: &str, names: &Names, clocks: &Clocks) -> Result<RecordBatch, ArrowError> {
+    let all = || names.processes.values();
+    let mut to = Columns::new(Table::Processes, names.processes.len(), capture_id);
+    to.u64s("upid", all().map(|p| Some(p.upid)));
+    to.u32s("pid", all().map(|p| Some(p.last.tgid)));
+    to.u32s("ppid", all().map(|p| Some(p.last.ppid)));
+    to.u32s("uid", all().map(|p| Some(p.last.uid)));
+    to.texts("comm", all().map(|p| Some(p.last.comm.as_str())));
+    to.texts("exe", all().map(|p| p.last.exe.as_deref()));
+    to.texts("cwd", all().map(|p| p.last.cwd.as_deref()));
+    to.texts("cgroup", all().map(|p| p.last.cgroup.as_deref()));
+    to.times("start_ts", clocks, all().map(|p| Some(p.last.start_ns)));
+    to.times("end_ts", clocks, all().map(|p| p.exit.map(|e| e.0)));
+    to.u32s("exit_code", all().map(|p| p.exit.map(|e| e.1)));
+    to.batch()
+}
+
+fn objects(capture_id: &str, names: &Names) -> Result<RecordBatch, ArrowError> {
+    let all = || names.objects.values();
+    // Only what lives in a file system has a device and an inode.
+    let file = |o: &&crate::names::ObjectInfo| o.ino != 0 || o.dev != (0, 0);
+    let devs: Vec<Option<String>> = all()
+        .map(|o| file(&o).then(|| format!("{}:{}", o.dev.0, o.dev.1)))
+        .collect();
+    let mut to = Columns::new(Table::Objects, names.objects.len(), capture_id);
+    to.u64s("object_id", names.objects.keys().map(|&id| Some(id.into())));
+    to.texts("object_kind", all().map(|o| Some(o.kind.as_str())));
+    to.texts("dev", devs.iter().map(Option::as_deref));
+    to.u64s("ino", all().map(|o| file(&o).then_some(o.ino)));
+    to.u32s(
+        "generation",
+        all().map(|o| file(&o).then_some(o.generation)),
+    );
+    to.texts("path", all().map(|o| o.path.as_deref()));
+    to.bools("deleted", all().map(|o| o.deleted));
+    to.bools("path_truncated", all().map(|o| o.truncated));
+    to.u32s("pid", all().map(|o| Some(o.tgid)));
+    to.u64s("upid", all().map(|o| Some(o.upid)));
+    to.batch()
+}
+
+fn mappings(capture_id: &str, names: &Names, clocks: &Clocks) -> Result<RecordBatch, ArrowError> {
+    let all = || names.mappings.iter().map(|(m, _)| m);
+    let mut to = Columns::new(Table::Mappings, names.mappings.len(), capture_id);
+    to.u64s("upid", names.mappings.iter().map(|(_, upid)| Some(*upid)));
+    to.u32s("pid", all().map(|m| Some(m.tgid)));
+    to.u64s("object_id", all().map(|m| Some(m.object.into())));
+    to.u64s("start_addr", all().map(|m| Some(m.start)));
+    to.u64s("end_addr", all().map(|m| Some(m.end)));
+    to.u64s("page", all().map(|m| Some(m.page)));
+    to.bools("read", all().map(|m| m.read));
+    to.bools("write", all().map(|m| m.write));
+    to.bools("exec", all().map(|m| m.exec));
+    to.bools("shared", all().map(|m| m.shared));
+    to.times("ts", clocks, all().map(|m| Some(m.stamp.time_ns)));
+    to.batch()
+}
+
+fn marks(capture_id: &str, names: &Names, clocks: &Clocks) -> Result<RecordBatch, ArrowError> {
+    let all = || names.marks.iter();
+    let level = |r: &Record| match r {
+        Record::Level(l) => Some(*l),
+        _ => None,
+    };
+    let clean = |r: &Record| match r {
+        Record::Clean(c) => Some(*c),
+        _ => None,
+    };
+    let clock = |r: &Record| match r {
+        Record::Clock(c) => Some(*c),
+        _ => None,
+    };
+    let mut to = Columns::new(Table::Marks, names.marks.len(), capture_id);
+    to.times("ts", clocks, all().map(|r| Some(r.stamp().time_ns)));
+    to.cpus(all().map(|r| r.stamp().cpu));
+    to.texts("kind", all().map(|r| Some(r.kind())));
+    to.u32s("pid", all().map(|r| clean(r).map(|c| c.tgid)));
+    to.texts("level", all().map(|r| level(r).map(|l| l.to.as_str())));
+    to.u32s("clean_ms", all().map(|r| level(r).map(|l| l.clean_ms)));
+    to.u32s("pass", all().map(|r| clean(r).map(|c| c.pass)));
+    to.u64s("scanned", all().map(|r| clean(r).map(|c| c.scanned)));
+    to.u64s("cleaned", all().map(|r| clean(r).map(|c| c.cleaned)));
+    let took = |r| clean(r).map(|c| c.end_ns.saturating_sub(c.start_ns));
+    to.u64s("duration_ns", all().map(took));
+    to.u64s(
+        "monotonic_ns",
+        all().map(|r| clock(r).map(|c| c.monotonic_ns)),
+    );
+    to.u64s("utc_ns", all().map(|r| clock(r).map(|c| c.realtime_ns)));
+    to.batch()
+}
+
+/// The rows of `losses`.
+pub(crate) fn losses(
+    capture_id: &str,
+    losses: &[Loss],
+    clocks: &Clocks,
+) -> Result<RecordBatch, ArrowError> {
+    let all = || losses.iter();
+    let mut to = Columns::new(Table::Losses, losses.len(), capture_id);
+    to.cpus(all().map(|l| l.cpu));
+    to.times("from_ts", clocks, all().map(|l| l.from_ns));
+    to.times("to_ts", clocks, all().map(|l| l.to_ns));
+    to.u64s("count", all().map(|l| l.count));
+    to.texts("cause", all().map(|l| Some(l.cause)));
+    to.texts("channel", all().map(|l| Some(l.channel.as_str())));
+    let details: StringArray = all().map(|l| l.detail.as_deref()).collect();
+    to.put("detail", Arc::new(details));
+    to.batch()
+}
+
+/// A small table as the bytes of a Parquet file.
+pub(crate) fn to_parquet(
+    table: Table,
+    batch: &RecordBatch,
+    footer: Vec<parquet::file::metadata::KeyValue>,
+) -> parquet::errors::Result<Vec<u8>> {
+    let properties = encode::properties(table, footer);
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
+    writer.write(batch)?;
+    writer.close()?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_table_has_all_its_columns() {
+        let (names, clocks) = (Names::default(), Clocks::default());
+        for table in Table::ALL {
+            if let Some(batch) = named(table, "c", &names, &clocks).unwrap() {
+                assert_eq!(batch.schema(), table.arrow_schema());
+            }
+        }
+        assert_eq!(losses("c", &[], &clocks).unwrap().num_rows(), 0);
+        let facts = CaptureFacts {
+            capture_id: "c".into(),
+            boot_id: "b".into(),
+            kernel: "6.1".into(),
+            page_size: 4096,
+            cpus: 2,
+            level: None,
+            settings: "{}".into(),
+            start_ns: 0,
+            end_ns: 1,
+            emitted: None,
+            refs: 0,
+            lost: 0,
+            chunks: 1,
+            raw_bytes: 1,
+        };
+        assert_eq!(captures(&facts, &clocks).unwrap().num_rows(), 1);
+    }
+}
