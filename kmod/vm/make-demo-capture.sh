@@ -16,7 +16,7 @@ programs=$("$VM_DIR/workloads/build.sh")
 disk=$("$VM_DIR/ext4.sh" "$kernel")
 "$VM_DIR/build.sh" "$kernel" >/dev/null
 "$VM_DIR/run.sh" --kernel "$kernel" --cpus "$cpus" --timeout 120 --file "$programs/demo" --file "$disk" \
-    --file "$capture:/files/pgtrace-capture" --out "$work/out" "$VM_DIR/demo-guest.sh" "$seconds" "$clean" ||
+    --file "$capture:/files/pgtrace-capture" --out "$work/out" "$VM_DIR/demo-guest.sh" "$seconds" "$clean" >&2 ||
     die 2 "the recording failed, or lost records (exit code $?)"
 
 # The raw bytes against the module's own count, before they are called good.
