@@ -8,12 +8,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use pgtrace_capture::chunk::Targets;
 use pgtrace_capture::control::{Module, Status};
 use pgtrace_capture::record::Level;
 use pgtrace_capture::recorder::{self, Options, Progress};
-use pgtrace_capture::units::{self, UnitError, show_bytes, show_count};
+use pgtrace_capture::units::{self, show_bytes, show_count};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 /// Records which pages processes reference, in order, into raw chunks. Needs root and the pgtrace module.
@@ -46,7 +46,8 @@ enum Cmd {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "target", required = true, multiple = true, args = ["pid", "uid", "cmd"])]
+#[group(skip)]
+#[command(group(ArgGroup::new("target").required(true).multiple(true).args(["pid", "uid", "cmd"])))]
 struct Record {
     /// Trace this process and what it forks; may be given several times
     #[arg(long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "cmd")]
@@ -101,7 +102,7 @@ fn some_time(text: &str) -> Result<Duration, String> {
     match units::time(text) {
         Ok(time) if !time.is_zero() => Ok(time),
         Ok(_) => Err(format!("expected more than nothing, found \"{text}\"")),
-        Err(e) => Err(UnitError::to_string(&e)),
+        Err(e) => Err(e.to_string()),
     }
 }
 

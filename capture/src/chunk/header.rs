@@ -114,7 +114,7 @@ impl ChunkHeader {
             return Err((8, ChunkFault::BadVersion { found, supported }));
         }
         let len = u32_at(&start, 12) as usize;
-        if !(FIXED + 8..=MAX_HEADER).contains(&len) || len % 8 != 0 {
+        if !(FIXED + 8..=MAX_HEADER).contains(&len) || !len.is_multiple_of(8) {
             let expected = format!(
                 "a header length of {} to {MAX_HEADER}, a multiple of 8",
                 FIXED + 8
