@@ -1,0 +1,162 @@
+//! A dataset read back by the parquet crate, column by column, into plain rows.
+
+use std::path::Path;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{
+    DataType, Int32Type, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use pgtrace_ingest::dataset::Dataset;
+use pgtrace_ingest::manifest::{FileEntry, Manifest};
+use pgtrace_ingest::schema::Table;
+
+/// A row of `refs`, all columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefRow {
+    pub capture_id: String,
+    pub seq: u64,
+    pub ts: i64,
+    pub cpu: u16,
+    pub uid: u32,
+    pub pid: u32,
+    pub tid: u32,
+    pub upid: u64,
+    pub comm: Option<String>,
+    pub path: Option<String>,
+    pub object_kind: Option<String>,
+    pub event: String,
+    pub access: Option<String>,
+    pub major: Option<bool>,
+    pub addr: Option<u64>,
+    pub ip: Option<u64>,
+    pub object_id: u64,
+    pub page: u64,
+    pub page_order: u8,
+}
+
+pub fn manifest(dataset: &Path) -> Manifest {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let opened = runtime.block_on(Dataset::open(dataset.to_str().unwrap()));
+    opened.unwrap().manifest().clone()
+}
+
+/// The batches of one file.
+pub fn file(dataset: &Path, entry: &FileEntry) -> Vec<RecordBatch> {
+    let file = std::fs::File::open(dataset.join(&entry.path)).unwrap();
+    assert_eq!(
+        file.metadata().unwrap().len(),
+        entry.bytes,
+        "{}",
+        entry.path
+    );
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    reader.build().unwrap().map(Result::unwrap).collect()
+}
+
+/// All batches of a table, checked against its schema.
+pub fn table(dataset: &Path, table: Table) -> Vec<RecordBatch> {
+    let manifest = manifest(dataset);
+    let files = manifest.files(table).iter();
+    let batches: Vec<RecordBatch> = files.flat_map(|f| file(dataset, f)).collect();
+    for batch in &batches {
+        assert_eq!(batch.schema().fields(), table.arrow_schema().fields());
+    }
+    batches
+}
+
+/// All references, in order of `seq`.
+pub fn refs(dataset: &Path) -> Vec<RefRow> {
+    let mut rows: Vec<RefRow> = table(dataset, Table::Refs)
+        .iter()
+        .flat_map(rows_of)
+        .collect();
+    rows.sort_by(|a, b| (&a.capture_id, a.seq).cmp(&(&b.capture_id, b.seq)));
+    rows
+}
+
+/// The rows of a batch of `refs`.
+pub fn rows_of(batch: &RecordBatch) -> Vec<RefRow> {
+    (0..batch.num_rows())
+        .map(|i| RefRow {
+            capture_id: text(batch, "capture_id", i).unwrap(),
+            seq: number(batch, "seq", i).unwrap(),
+            ts: time(batch, "ts", i).unwrap(),
+            cpu: number(batch, "cpu", i).unwrap() as u16,
+            uid: number(batch, "uid", i).unwrap() as u32,
+            pid: number(batch, "pid", i).unwrap() as u32,
+            tid: number(batch, "tid", i).unwrap() as u32,
+            upid: number(batch, "upid", i).unwrap(),
+            comm: text(batch, "comm", i),
+            path: text(batch, "path", i),
+            object_kind: text(batch, "object_kind", i),
+            event: text(batch, "event", i).unwrap(),
+            access: text(batch, "access", i),
+            major: flag(batch, "major", i),
+            addr: number(batch, "addr", i),
+            ip: number(batch, "ip", i),
+            object_id: number(batch, "object_id", i).unwrap(),
+            page: number(batch, "page", i).unwrap(),
+            page_order: number(batch, "page_order", i).unwrap() as u8,
+        })
+        .collect()
+}
+
+/// Losses as (cpu, count, cause, channel).
+pub fn losses(dataset: &Path) -> Vec<(u64, Option<u64>, String, String)> {
+    let row = |batch: &RecordBatch, i| {
+        (
+            number(batch, "cpu", i).unwrap(),
+            number(batch, "count", i),
+            text(batch, "cause", i).unwrap(),
+            text(batch, "channel", i).unwrap(),
+        )
+    };
+    table(dataset, Table::Losses)
+        .iter()
+        .flat_map(|b| (0..b.num_rows()).map(|i| row(b, i)).collect::<Vec<_>>())
+        .collect()
+}
+
+/// References lost, as far as counted.
+pub fn lost_refs(dataset: &Path) -> u64 {
+    let losses = losses(dataset);
+    let refs = losses.iter().filter(|l| l.3 == "refs");
+    refs.filter_map(|l| l.1).sum()
+}
+
+fn cell<'a>(batch: &'a RecordBatch, name: &str, i: usize) -> Option<&'a dyn Array> {
+    let column = batch.column_by_name(name).unwrap();
+    (!column.is_null(i)).then_some(column.as_ref())
+}
+
+pub fn text(batch: &RecordBatch, name: &str, i: usize) -> Option<String> {
+    let cell = cell(batch, name, i)?;
+    Some(match cell.data_type() {
+        DataType::Utf8 => cell.as_string::<i32>().value(i).into(),
+        _ => {
+            let dictionary = cell.as_dictionary::<Int32Type>();
+            let key = dictionary.keys().value(i) as usize;
+            dictionary.values().as_string::<i32>().value(key).into()
+        }
+    })
+}
+
+pub fn number(batch: &RecordBatch, name: &str, i: usize) -> Option<u64> {
+    let cell = cell(batch, name, i)?;
+    Some(match cell.data_type() {
+        DataType::UInt8 => cell.as_primitive::<UInt8Type>().value(i).into(),
+        DataType::UInt16 => cell.as_primitive::<UInt16Type>().value(i).into(),
+        DataType::UInt32 => cell.as_primitive::<UInt32Type>().value(i).into(),
+        _ => cell.as_primitive::<UInt64Type>().value(i),
+    })
+}
+
+pub fn time(batch: &RecordBatch, name: &str, i: usize) -> Option<i64> {
+    let cell = cell(batch, name, i)?;
+    Some(cell.as_primitive::<TimestampNanosecondType>().value(i))
+}
+
+pub fn flag(batch: &RecordBatch, name: &str, i: usize) -> Option<bool> {
+    Some(cell(batch, name, i)?.as_boolean().value(i))
+}

@@ -1,0 +1,132 @@
+//! Memory and open files stay within what was asked, and the answer stays the same.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::read::{self, RefRow};
+use common::{Fabric, run, small};
+use pgtrace_ingest::pipeline::Options;
+use pgtrace_ingest::schema::Table;
+
+const MIB: u64 = 1 << 20;
+
+/// Runs the program and gives its peak resident memory, in bytes.
+fn peak_of(command: &mut Command) -> u64 {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    let code = loop {
+        // The high-water mark only grows: the last look before the end is close to it.
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) * 1024);
+        if let Some(code) = child.try_wait().unwrap() {
+            break code;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    let out = child.wait_with_output().unwrap();
+    assert!(code.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    peak
+}
+
+#[test]
+fn memory_stays_under_the_cap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, to) = (folder.path().join("raw"), folder.path().join("dataset"));
+    // 4 million references wait in 256 MB; the cap is 64 MiB.
+    let n = 4_000_000;
+    Fabric::random(1, 2, n, 40, 3).write(&raw);
+    let cap = 64 * MIB;
+    let peak = peak_of(
+        Command::new(env!("CARGO_BIN_EXE_pgtrace-ingest"))
+            .arg(&raw)
+            .arg("--to")
+            .arg(&to)
+            .args(["--memory", "64MiB", "--threads", "2"]),
+    );
+    assert!(n * 64 > 3 * cap, "the input is far over the cap");
+    assert!(peak < cap + 150 * MIB, "peak {} MiB", peak / MIB);
+    assert_eq!(read::manifest(&to).rows(Table::Refs), n);
+}
+
+#[test]
+fn waiting_rows_stay_within_half_the_cap() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    // One process with nearly all rows, and many with a few.
+    Fabric::random(1, 2, 500_000, 300, 4).write(&raw);
+    let ingest = |name: &str, memory| {
+        let to = folder.path().join(name);
+        let options = Options { memory, ..small() };
+        let report = run(std::slice::from_ref(&raw), &to, &options).unwrap();
+        (report.peak_bytes, to)
+    };
+    let (low, small_to) = ingest("small", 24 * MIB);
+    let (high, large_to) = ingest("large", 1024 * MIB);
+    assert!(low <= 12 * MIB, "{low}");
+    assert!(
+        high > 2 * low,
+        "the limit made the difference: {low}, {high}"
+    );
+    assert_same(&small_to, &large_to);
+}
+
+#[test]
+fn few_open_files_give_the_same_rows_in_more_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    // So little memory that partitions are written out again and again.
+    Fabric::random(1, 2, 400_000, 60, 5).write(&raw);
+    let ingest = |name: &str, max_open_files| {
+        let to = folder.path().join(name);
+        let options = Options {
+            max_open_files,
+            memory: 22 * MIB,
+            ..small()
+        };
+        run(std::slice::from_ref(&raw), &to, &options).unwrap();
+        to
+    };
+    let few = ingest("few", 2);
+    let many = ingest("many", 1024);
+    let files = |to: &Path| read::manifest(to).files(Table::Refs).len();
+    assert!(
+        files(&few) > files(&many),
+        "{} > {}",
+        files(&few),
+        files(&many)
+    );
+    assert_same(&few, &many);
+}
+
+#[test]
+fn the_systems_own_limit_is_respected() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, to) = (folder.path().join("raw"), folder.path().join("dataset"));
+    Fabric::random(1, 2, 400_000, 150, 6).write(&raw);
+    let out = Command::new("bash")
+        .args(["-c", "ulimit -n 64; exec \"$@\"", "bash"])
+        .arg(env!("CARGO_BIN_EXE_pgtrace-ingest"))
+        .arg(&raw)
+        .arg("--to")
+        .arg(&to)
+        .args(["--memory", "22MiB", "--threads", "2"])
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    assert_eq!(read::manifest(&to).rows(Table::Refs), 400_000);
+}
+
+fn assert_same(one: &Path, other: &Path) {
+    let (one, other): (Vec<RefRow>, Vec<RefRow>) = (read::refs(one), read::refs(other));
+    assert!(one == other, "{} and {} rows", one.len(), other.len());
+}
