@@ -80,7 +80,7 @@ vm-record: static deps-test ## record any program: CMD='...' OUT=dir, in the vir
 
 export CMD
 
-bench: ## figures of bench/README.md
+bench: $(VENV)/stamp $(DEMO)/_pgtrace ## figures of bench/README.md
 	@bash bench/run.sh
 
 accept: ## rewrite the expected output of the SQL views' worked examples, then look at git diff
