@@ -74,8 +74,9 @@ notebooks: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## execute the notebooks on 
 	$(VENV)/bin/python notebooks/run.py $(DEMO)
 
 # make vm-record CMD='sort /usr/share/dict/words' OUT=my-trace [KERNEL=6.12] [LEVEL=full] [CLEAN=100ms]
-vm-record: static deps-test ## record any program: CMD='...' OUT=dir, in the virtual machine
+vm-record: ## record any program: CMD='...' OUT=dir, in the virtual machine
 	@[ -n "$(CMD)" ] && [ -n "$(OUT)" ] || { echo "usage: make vm-record CMD='program args' OUT=dir [KERNEL=6.1|6.12] [LEVEL=light|rich|full] [CLEAN=100ms] [CPUS=2]" >&2; exit 2; }
+	@$(MAKE) --no-print-directory -s static deps-test
 	@bash kmod/vm/record.sh --out "$(OUT)" $(if $(KERNEL),--kernel $(KERNEL)) $(if $(LEVEL),--level $(LEVEL)) $(if $(CLEAN),--clean $(CLEAN)) $(if $(CPUS),--cpus $(CPUS)) sh -c "$$CMD"
 
 export CMD
