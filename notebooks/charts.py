@@ -25,7 +25,7 @@ ACCESS = {
     None: (GREY, "x", "not known (look-up by read())"),
 }
 EVENT = {
-    "fault": (ORANGE, "^", "fault: page was not there"),
+    "fault": (ORANGE, "^", "fault: page was not mapped"),
     "retouch": (BLUE, "o", "re-touch: page was used again"),
     "lookup": (GREEN, "s", "look-up by read()"),
 }
@@ -65,7 +65,7 @@ def hot_files(table: pandas.DataFrame) -> Figure:
     ax.set_yticks(ys, [shorten(p, 46) for p in table.path])
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
-    ax.margins(x=0.09)
+    ax.set_xlim(0, left.max() * 1.09)  # room for the counts
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     ax.set_xlabel("page references")
     ax.grid(axis="x")
@@ -134,6 +134,7 @@ def address_time(connection: duckdb.DuckDBPyConnection, objects: pandas.DataFram
     """
     kinds = {"access": ACCESS, "event": EVENT}[colour]
     figure, axes = plt.subplots(len(objects), 1, figsize=(9, 0.8 + 2.1 * len(objects)), sharex=True, squeeze=False, layout="constrained")
+    sizes = dict(connection.sql("SELECT capture_id, page_size FROM captures").fetchall())
     drawn = {}
     for ax, one in zip(axes[:, 0], objects.itertuples()):
         points = address_points(connection, one, colour)
@@ -147,16 +148,16 @@ def address_time(connection: duckdb.DuckDBPyConnection, objects: pandas.DataFram
             pages = some.page.to_numpy(dtype=numpy.uint64)
             at = numpy.searchsorted(firsts, pages, side="right") - 1
             ys = heights[at] + (pages - firsts[at]).astype(float)
-            size = 4 if len(points) > 3000 else 9
-            mark = ax.scatter(some.seconds.to_numpy(dtype=float), ys, s=size, marker=marker, color=tint, alpha=0.7, linewidths=0.6 if marker == "x" else 0, rasterized=True)
+            size = (2 if len(points) > 3000 else 7) * (1 if marker == "o" else 1.6)  # a circle looks larger than the rest
+            mark = ax.scatter(some.seconds.to_numpy(dtype=float), ys, s=size, marker=marker, color=tint, linewidths=0.6 if marker == "x" else 0, rasterized=True)
             drawn.setdefault(words, mark)
-        _page_axis(ax, stretches, one.object_kind in ("file", "shmem", "hugetlb"))
+        virtual = one.object_kind not in ("file", "shmem", "hugetlb")  # the others are numbered by address
+        _page_axis(ax, stretches, virtual)
+        ax.set_ylabel(f"{'virtual page' if virtual else 'page in the file'}\n({sizes[one.capture_id] / 1024:g} KiB each)")
         ax.set_title(f"{shorten(one.label)}: {one.refs:,} references to {one.pages:,} pages")
     axes[-1, 0].set_xlabel("seconds since the start of the recording")
     figure.align_ylabels()
-    legend = figure.legend(drawn.values(), drawn.keys(), loc="outside upper right", ncols=len(drawn), frameon=False, markerscale=2.5)
-    for handle in legend.legend_handles:
-        handle.set_alpha(1)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper right", ncols=len(drawn), frameon=False, markerscale=2.5)
     return figure
 
 
@@ -180,11 +181,11 @@ def address_points(connection: duckdb.DuckDBPyConnection, one, colour: str) -> p
     )
 
 
-def _page_axis(ax: plt.Axes, stretches: list[tuple[int, int, float]], is_file: bool) -> None:
+def _page_axis(ax: plt.Axes, stretches: list[tuple[int, int, float]], virtual: bool) -> None:
     """Labels of the page axis: where each stretch begins and the last one ends; a dotted line in each cut."""
     top = stretches[-1][2] + stretches[-1][1] - stretches[-1][0] + 1
     ticks, labels = [], []
-    name = (lambda page: f"{page:,}") if is_file else (lambda page: f"{page:#x}")
+    name = (lambda page: f"{page:#x}") if virtual else (lambda page: f"{page:,}")
     for n, (first, last, height) in enumerate(stretches):
         if not ticks or height - ticks[-1] > 0.09 * top:  # labels must not touch
             ticks.append(height)
@@ -198,4 +199,3 @@ def _page_axis(ax: plt.Axes, stretches: list[tuple[int, int, float]], is_file: b
             ax.axhline((end + upper) / 2, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)))
     ax.set_yticks(ticks, labels, fontsize=8)
     ax.set_ylim(-0.04 * top, 1.04 * top)
-    ax.set_ylabel("page in the file" if is_file else "virtual page number")

@@ -154,7 +154,7 @@ def object_labels(connection: duckdb.DuckDBPyConnection) -> pandas.DataFrame:
         )
         SELECT p.capture_id, p.object_id, min(p.object_kind) AS object_kind, min(p.path) AS path,
                coalesce(min(p.path) || CASE WHEN bool_or(o.deleted) THEN ' (deleted)' ELSE '' END,
-                        coalesce(min(p.object_kind), 'object ' || p.object_id)
+                        coalesce(replace(min(p.object_kind), 'anon', 'anonymous memory'), 'object ' || p.object_id)
                         || ' of ' || coalesce(min(c.comm), min(p.comm), '?') || coalesce(' (' || min(o.pid) || ')', '')) AS label,
                sum(p.refs)::BIGINT AS refs, count(*) AS pages, count(*) FILTER (WHERE p.refs >= 2) AS pages_again
         FROM by_page p

@@ -90,10 +90,8 @@ def pictures(source: Path, notebook: nbformat.NotebookNode, check: Checks) -> No
 
 
 def _has(colours: numpy.ndarray, name: str) -> bool:
-    # Points are drawn a little transparent, so the colour may come out paler: any near enough counts.
     want = numpy.array(matplotlib.colors.to_rgb(name)) * 255
-    paler = 255 - 0.7 * (255 - want)
-    return any((numpy.abs(colours - tint).max(axis=1) < 6).any() for tint in (want, paler))
+    return bool((numpy.abs(colours - want).max(axis=1) < 2).any())
 
 
 def rows_of(dataset: Path, table: str) -> list[dict]:
