@@ -42,12 +42,12 @@ pub enum ControlError {
         pid: u32,
     },
     /// The module refused a command.
-    #[error("the module refused \"{command}\": {source}")]
+    #[error("the module refused \"{command}\": {cause}")]
     Refused {
         /// The command.
         command: String,
         /// Its reason.
-        source: io::Error,
+        cause: io::Error,
     },
     /// `status` is not what this program reads.
     #[error("{}: expected {expected}, found \"{found}\"", path.display())]
@@ -69,12 +69,12 @@ pub enum ControlError {
         found: u32,
     },
     /// Anything else.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -85,7 +85,7 @@ impl ControlError {
         matches!(
             self,
             ControlError::NotLoaded { .. } | ControlError::NotMounted { .. }
-        ) || matches!(self, ControlError::Io { source, .. } if is_gone(source))
+        ) || matches!(self, ControlError::Io { cause, .. } if is_gone(cause))
     }
 }
 
@@ -134,7 +134,7 @@ impl Module {
             Ok(n) if n == line.len() => Ok(()),
             Ok(_) => Err(ControlError::Refused {
                 command: command.into(),
-                source: io::ErrorKind::WriteZero.into(),
+                cause: io::ErrorKind::WriteZero.into(),
             }),
             Err(e) => Err(match (e.raw_os_error(), command.split_once(' ')) {
                 (Some(libc::EBUSY), _) => ControlError::Busy,
@@ -144,7 +144,7 @@ impl Module {
                 (Some(libc::EIO | libc::ENODEV), _) => self.explain(&path, e),
                 _ => ControlError::Refused {
                     command: command.into(),
-                    source: e,
+                    cause: e,
                 },
             }),
         }
@@ -194,9 +194,9 @@ impl Module {
     }
 
     /// Turns what the system said about a file into what a person can act on.
-    pub(crate) fn explain(&self, path: &Path, source: io::Error) -> ControlError {
+    pub(crate) fn explain(&self, path: &Path, cause: io::Error) -> ControlError {
         let path = path.to_path_buf();
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::PermissionDenied => ControlError::Permission { path },
             io::ErrorKind::NotFound if !self.root.exists() => {
                 let parent = self.root.parent().unwrap_or(&self.root).to_path_buf();
@@ -208,7 +208,7 @@ impl Module {
                     ControlError::NotLoaded { path }
                 }
             }
-            _ => ControlError::Io { path, source },
+            _ => ControlError::Io { path, cause },
         }
     }
 }

@@ -304,6 +304,33 @@ fn an_old_chunk_is_rotated_too() {
 }
 
 #[test]
+fn names_repeated_at_a_chunks_start_do_not_make_the_next_one_due() {
+    let fake = Fake::new(1);
+    let recorder = fake.record(&["--pid", "42", "--rotate-size", "16KiB"]);
+    fake.wait_for("start");
+    // 40 kB of names: the first chunk is full, and so would be every later one.
+    let names: Vec<_> = (0..40)
+        .map(|i| object(0, i, 1 + i as u32, &"n".repeat(1000)))
+        .collect();
+    fake.emit("names0", &names);
+    let second = fake.out().join("cpu000-000001.pgt");
+    wait_until("a rotation", || second.exists());
+    for seq in 0..5 {
+        let before = std::fs::metadata(&second).unwrap().len();
+        fake.emit("refs0", &refs(0, seq, seq + 1));
+        wait_until("the block", || {
+            std::fs::metadata(&second).unwrap().len() > before
+        });
+    }
+    recorder.signal(SIGINT);
+    let (code, text) = recorder.end();
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(fake.chunks().len(), 2);
+    assert_eq!(fake.chunks()[1].records(BlockKind::Repeated), names);
+    assert_eq!(fake.chunks()[1].records(BlockKind::Refs), refs(0, 0, 5));
+}
+
+#[test]
 fn status_and_stop_say_what_there_is() {
     let fake = Fake::new(1);
     fake.status("recording", 3, &counters(&[[1_000_000, 7, 2, 0]]));

@@ -102,7 +102,6 @@ pub struct ChunkError {
     /// Where in the file, in bytes.
     pub offset: u64,
     /// What went wrong.
-    #[source]
     pub what: ChunkFault,
 }
 
@@ -167,7 +166,7 @@ pub enum ChunkFault {
         found: u64,
     },
     /// The file system said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 

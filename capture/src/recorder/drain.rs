@@ -48,8 +48,8 @@ struct Open {
     writer: ChunkWriter,
     mark: ChunkMark,
     begun: Instant,
-    /// It holds something besides names repeated at its start.
-    used: bool,
+    /// Bytes of header and names repeated at its start: they say nothing about whether it is time for the next.
+    base: u64,
 }
 
 /// A chunk that gets no more blocks but the names repeated at its end.
@@ -88,12 +88,12 @@ pub enum DrainError {
     #[error(transparent)]
     Write(#[from] ChunkError),
     /// A channel cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Read {
         /// The relay file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
@@ -136,7 +136,7 @@ impl<'a> Drain<'a> {
                 Ok(Pass::Some) if stopped => continue,
                 Ok(Pass::Nothing) if stopped => break,
                 Ok(Pass::Some | Pass::Nothing) => {}
-                Err(DrainError::Read { source, .. }) if is_gone(&source) => {
+                Err(DrainError::Read { cause, .. }) if is_gone(&cause) => {
                     self.shared.gone.store(true, Ordering::Release);
                     break;
                 }
@@ -151,7 +151,7 @@ impl<'a> Drain<'a> {
             }
             if let Err(e) = self.wait() {
                 let path = self.refs.path().to_path_buf();
-                self.fail(DrainError::Read { path, source: e });
+                self.fail(DrainError::Read { path, cause: e });
                 break;
             }
         }
@@ -191,9 +191,9 @@ impl<'a> Drain<'a> {
             BlockKind::Refs | BlockKind::Repeated | BlockKind::Totals => &mut self.refs,
         };
         let before = channel.records;
-        let got = channel.read().map_err(|source| DrainError::Read {
+        let got = channel.read().map_err(|cause| DrainError::Read {
             path: channel.path().to_path_buf(),
-            source,
+            cause,
         })?;
         let records = channel.records - before;
         self.shared.records.fetch_add(records, Ordering::Relaxed);
@@ -208,7 +208,6 @@ impl<'a> Drain<'a> {
             }
             match &mut self.open {
                 Some(open) => {
-                    open.used = true;
                     written = open.writer.block(kind, bytes);
                     if written.is_err() {
                         self.discarded += records;
@@ -254,18 +253,18 @@ impl<'a> Drain<'a> {
             writer.block(BlockKind::Repeated, &piece)?;
         }
         Ok(Open {
+            base: writer.bytes(),
             writer,
             mark,
             begun: Instant::now(),
-            used: false,
         })
     }
 
     fn rotate_when_due(&mut self) -> Result<(), DrainError> {
         let due = self.open.as_ref().is_some_and(|open| {
-            open.used
-                && (open.writer.bytes() >= self.plan.rotate_bytes
-                    || open.begun.elapsed() >= self.plan.rotate_after)
+            let written = open.writer.bytes() - open.base;
+            let old = written > 0 && open.begun.elapsed() >= self.plan.rotate_after;
+            old || written >= self.plan.rotate_bytes
         });
         if due {
             self.retire_now()?;

@@ -85,28 +85,28 @@ pub enum RecordError {
         dir: PathBuf,
     },
     /// The folder cannot be made or read.
-    #[error("{}: {source}", dir.display())]
+    #[error("{}: {cause}", dir.display())]
     Output {
         /// The folder.
         dir: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The command cannot be run.
-    #[error("cannot run {command}: {source}")]
+    #[error("cannot run {command}: {cause}")]
     Command {
         /// The program.
         command: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Something else of the system failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     System {
         /// What was tried.
         what: &'static str,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A drain thread panicked.
     #[error("the drain thread of cpu {cpu} panicked")]
@@ -179,9 +179,9 @@ impl Session<'_> {
         paths: &mut Vec<PathBuf>,
     ) -> Result<Report, RecordError> {
         let words = &self.options.targets.command;
-        let command_error = |source| RecordError::Command {
+        let command_error = |cause| RecordError::Command {
             command: words.first().cloned().unwrap_or_default(),
-            source,
+            cause,
         };
         let mut gated = match words.as_slice() {
             [] => None,
@@ -226,9 +226,9 @@ impl Session<'_> {
                         drain.run();
                         drain
                     })
-                    .map_err(|source| RecordError::System {
+                    .map_err(|cause| RecordError::System {
                         what: "starting a drain thread",
-                        source,
+                        cause,
                     })?;
                 handles.push((cpu, handle));
             }
@@ -277,7 +277,7 @@ impl Session<'_> {
     fn plan(&self, cpus: &[u16], status: &Status) -> Result<Plan, RecordError> {
         let o = self.options;
         let proc =
-            |path| proc_line(path).map_err(|source| RecordError::System { what: path, source });
+            |path| proc_line(path).map_err(|cause| RecordError::System { what: path, cause });
         let clocks = sys::clocks();
         let header = ChunkHeader {
             capture_id: Uuid::new_v4(),

@@ -17,9 +17,9 @@ pub(super) struct Output {
 impl Output {
     /// Makes the folder, or takes an existing one that holds no chunks yet.
     pub(super) fn prepare(dir: &Path) -> Result<Output, RecordError> {
-        let fail = |source| RecordError::Output {
+        let fail = |cause| RecordError::Output {
             dir: dir.to_path_buf(),
-            source,
+            cause,
         };
         let made = first_missing(dir);
         std::fs::create_dir_all(dir).map_err(fail)?;
