@@ -149,7 +149,8 @@ def address_time(connection: duckdb.DuckDBPyConnection, objects: pandas.DataFram
             at = numpy.searchsorted(firsts, pages, side="right") - 1
             ys = heights[at] + (pages - firsts[at]).astype(float)
             size = (2 if len(points) > 3000 else 7) * (1 if marker == "o" else 1.6)  # a circle looks larger than the rest
-            mark = ax.scatter(some.seconds.to_numpy(dtype=float), ys, s=size, marker=marker, color=tint, linewidths=0.6 if marker == "x" else 0, rasterized=True)
+            stroke = 0.6 if marker == "x" else 0
+            mark = ax.scatter(some.seconds.to_numpy(dtype=float), ys, s=size, marker=marker, color=tint, linewidths=stroke)
             drawn.setdefault(words, mark)
         virtual = one.object_kind not in ("file", "shmem", "hugetlb")  # the others are numbered by address
         _page_axis(ax, stretches, virtual)
@@ -157,7 +158,7 @@ def address_time(connection: duckdb.DuckDBPyConnection, objects: pandas.DataFram
         ax.set_title(f"{shorten(one.label)}: {one.refs:,} references to {one.pages:,} pages")
     axes[-1, 0].set_xlabel("seconds since the start of the recording")
     figure.align_ylabels()
-    figure.legend(drawn.values(), drawn.keys(), loc="outside upper right", ncols=len(drawn), frameon=False, markerscale=2.5)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper right", ncols=len(drawn), frameon=False, markerscale=3)
     return figure
 
 
