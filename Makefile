@@ -4,7 +4,7 @@
 #   make test     every test, the virtual machine with the real module included
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build static deps deps-test lint unit vm-test vm-selftest notebooks interop vm-record bench accept kmod clean
+.PHONY: help demo test build static deps deps-vm deps-test lint unit vm-test vm-selftest notebooks interop vm-record bench accept kmod clean
 
 ROOT := $(CURDIR)
 BIN := target/debug
@@ -28,8 +28,11 @@ test: lint unit vm-test interop notebooks ## all tests; needs root for package i
 deps: ## what building needs: a C compiler (by apt, if missing)
 	@bash testdata/install.sh cc:gcc make:make pkg-config:pkg-config
 
-deps-test: deps ## what testing needs besides: Python and friends
-	@bash testdata/install.sh python3:python3 'python3 -m venv --help:python3-venv' cpio:cpio xz:xz-utils flock:util-linux shellcheck:shellcheck
+deps-vm: deps ## what the virtual machine's scripts need (QEMU and kernels are fetched into .cache/, not installed)
+	@bash testdata/install.sh xz:xz-utils flock:util-linux mkfs.ext4:e2fsprogs
+
+deps-test: deps-vm ## what testing needs besides: Python and a shell linter
+	@bash testdata/install.sh python3:python3 'python3 -m venv --help:python3-venv' shellcheck:shellcheck
 
 build: deps ## the three commands, in target/debug
 	cargo build --locked --workspace --bins
@@ -37,7 +40,7 @@ build: deps ## the three commands, in target/debug
 static: deps ## pgtrace-capture as a static program, for the virtual machine
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked -p pgtrace-capture --target $(STATIC_TARGET)
 
-kmod: ## the kernel module for Debian's 6.1 and 6.12 (paths are printed)
+kmod: deps-vm ## the kernel module for Debian's 6.1 and 6.12 (paths are printed)
 	@for v in 6.1 6.12; do bash kmod/vm/fetch.sh $$v && bash kmod/vm/build.sh $$v || exit 2; done
 
 lint: deps-test ## formatting, clippy, licences, one arrow and one DataFusion, shell scripts
@@ -56,7 +59,7 @@ unit: build ## cargo tests of the three crates
 vm-test: build static deps-test ## the real module in real kernels, against known reference strings
 	@bash kmod/vm/test.sh
 
-vm-selftest: deps-test ## the virtual machine's own scripts
+vm-selftest: deps-vm ## the virtual machine's own scripts
 	@bash kmod/vm/selftest.sh
 
 $(VENV)/stamp: notebooks/requirements.txt
@@ -75,11 +78,11 @@ notebooks: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## execute the notebooks on 
 
 # make vm-record CMD='sort /usr/share/dict/words' OUT=my-trace [KERNEL=6.12] [LEVEL=full] [CLEAN=100ms]
 vm-record: ## record any program: CMD='...' OUT=dir, in the virtual machine
-	@[ -n "$(CMD)" ] && [ -n "$(OUT)" ] || { echo "usage: make vm-record CMD='program args' OUT=dir [KERNEL=6.1|6.12] [LEVEL=light|rich|full] [CLEAN=100ms] [CPUS=2]" >&2; exit 2; }
-	@$(MAKE) --no-print-directory -s static deps-test
-	@bash kmod/vm/record.sh --out "$(OUT)" $(if $(KERNEL),--kernel $(KERNEL)) $(if $(LEVEL),--level $(LEVEL)) $(if $(CLEAN),--clean $(CLEAN)) $(if $(CPUS),--cpus $(CPUS)) sh -c "$$CMD"
+	@[ -n "$$CMD" ] && [ -n "$$OUT" ] || { echo "usage: make vm-record CMD='program args' OUT=dir [KERNEL=6.1|6.12] [LEVEL=light|rich|full] [CLEAN=100ms] [CPUS=2]" >&2; exit 2; }
+	@$(MAKE) --no-print-directory -s static deps-vm
+	@bash kmod/vm/record.sh --out "$$OUT" $(if $(KERNEL),--kernel $(KERNEL)) $(if $(LEVEL),--level $(LEVEL)) $(if $(CLEAN),--clean $(CLEAN)) $(if $(CPUS),--cpus $(CPUS)) sh -c "$$CMD"
 
-export CMD
+export CMD OUT
 
 bench: $(VENV)/stamp $(DEMO)/_pgtrace ## figures of bench/README.md
 	@bash bench/run.sh
