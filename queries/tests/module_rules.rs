@@ -17,7 +17,10 @@ const LAYERS: [&str; 2] = ["base", "irf"];
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 fn words(view: &View) -> BTreeSet<String> {
-    let code = view.sql.lines().map(|l| l.split("--").next().unwrap_or_default());
+    let code = view
+        .sql
+        .lines()
+        .map(|l| l.split("--").next().unwrap_or_default());
     let code = code.collect::<Vec<_>>().join("\n");
     let words = code.split(|c: char| !(c.is_alphanumeric() || c == '_'));
     words.filter(|w| !w.is_empty()).map(str::to_owned).collect()
@@ -28,9 +31,19 @@ fn every_view_has_a_worked_example() {
     for view in views::all().unwrap() {
         let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
         let example = sql.join(&view.package).join(format!("{}.slt", view.name));
-        let text = std::fs::read_to_string(&example).unwrap_or_else(|e| panic!("{}: {e}", example.display()));
-        assert!(text.contains(&view.name), "{} does not ask {}", example.display(), view.name);
-        assert!(text.contains("query "), "{} asks nothing", example.display());
+        let text = std::fs::read_to_string(&example)
+            .unwrap_or_else(|e| panic!("{}: {e}", example.display()));
+        assert!(
+            text.contains(&view.name),
+            "{} does not ask {}",
+            example.display(),
+            view.name
+        );
+        assert!(
+            text.contains("query "),
+            "{} asks nothing",
+            example.display()
+        );
     }
 }
 
@@ -40,24 +53,53 @@ fn the_file_name_is_the_view_name_and_unique() {
     for view in views::all().unwrap() {
         let creates = view.sql.lines().filter(|l| l.starts_with("CREATE "));
         let creates: Vec<_> = creates.collect();
-        assert_eq!(creates, [format!("CREATE VIEW {} AS", view.name)], "{}/{}", view.package, view.name);
+        assert_eq!(
+            creates,
+            [format!("CREATE VIEW {} AS", view.name)],
+            "{}/{}",
+            view.package,
+            view.name
+        );
         assert!(seen.insert(view.name.clone()), "{} exists twice", view.name);
-        assert!(view.summary.ends_with('.'), "{}: the summary is a sentence", view.name);
+        assert!(
+            view.summary.ends_with('.'),
+            "{}: the summary is a sentence",
+            view.name
+        );
     }
 }
 
 #[tokio::test]
 async fn the_comment_lists_exactly_the_columns() {
     let folder = tempfile::tempdir().unwrap();
-    common::dataset(folder.path(), &[common::reference(&serde_json::json!({}))], 0);
+    common::dataset(
+        folder.path(),
+        &[common::reference(&serde_json::json!({}))],
+        0,
+    );
     let session = common::open(folder.path()).await;
     for view in session.views() {
         let frame = session.context().table(view.name.as_str()).await.unwrap();
-        let real = frame.schema().fields().iter().map(|f| format!("{} {}", f.name(), type_name(f.data_type())));
-        let documented = view.columns.iter().map(|c| format!("{} {}", c.name, c.type_name));
+        let real = frame
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| format!("{} {}", f.name(), type_name(f.data_type())));
+        let documented = view
+            .columns
+            .iter()
+            .map(|c| format!("{} {}", c.name, c.type_name));
         let (real, documented): (Vec<_>, Vec<_>) = (real.collect(), documented.collect());
-        assert_eq!(documented, real, "{}/{}.sql: `-- Columns:`", view.package, view.name);
-        assert!(view.columns.iter().all(|c| !c.doc.is_empty()), "{}: a column says nothing", view.name);
+        assert_eq!(
+            documented, real,
+            "{}/{}.sql: `-- Columns:`",
+            view.package, view.name
+        );
+        assert!(
+            view.columns.iter().all(|c| !c.doc.is_empty()),
+            "{}: a column says nothing",
+            view.name
+        );
     }
 }
 
@@ -65,18 +107,31 @@ async fn the_comment_lists_exactly_the_columns() {
 fn views_keep_to_their_layer() {
     let all = views::all().unwrap();
     let layer = |package: &str| {
-        LAYERS.iter().position(|l| *l == package).unwrap_or_else(|| panic!("{package} is not in LAYERS"))
+        LAYERS
+            .iter()
+            .position(|l| *l == package)
+            .unwrap_or_else(|| panic!("{package} is not in LAYERS"))
     };
     for user in &all {
         let words = words(user);
-        for used in all.iter().filter(|used| used.name != user.name && words.contains(&used.name)) {
+        for used in all
+            .iter()
+            .filter(|used| used.name != user.name && words.contains(&used.name))
+        {
             let allowed = if used.is_private() {
                 used.package == user.package
             } else {
                 layer(&used.package) <= layer(&user.package)
             };
-            let excepted = EXCEPTIONS.iter().any(|(a, b, _)| *a == user.name && *b == used.name);
-            assert!(allowed || excepted, "{} may not use {}", user.name, used.name);
+            let excepted = EXCEPTIONS
+                .iter()
+                .any(|(a, b, _)| *a == user.name && *b == used.name);
+            assert!(
+                allowed || excepted,
+                "{} may not use {}",
+                user.name,
+                used.name
+            );
         }
     }
 }
@@ -90,7 +145,15 @@ fn only_base_names_refs_and_none_names_files() {
             assert!(!low.contains(file), "{} names a file ({file})", view.name);
         }
         let from_refs = view.sql.contains("FROM refs") || view.sql.contains("JOIN refs");
-        assert!(!from_refs || view.package == "base", "{} reads refs; page_references is for that", view.name);
-        assert!(!words.contains("SELECT") || words.contains("FROM"), "{} reads nothing", view.name);
+        assert!(
+            !from_refs || view.package == "base",
+            "{} reads refs; page_references is for that",
+            view.name
+        );
+        assert!(
+            !words.contains("SELECT") || words.contains("FROM"),
+            "{} reads nothing",
+            view.name
+        );
     }
 }

@@ -15,7 +15,9 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use pgtrace_sql::Error;
 use pgtrace_sql::session::Session;
-use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, default_normalizer, default_validator};
+use sqllogictest::{
+    AsyncDB, DBOutput, DefaultColumnType, Runner, default_normalizer, default_validator,
+};
 
 struct Database(Session);
 
@@ -31,9 +33,17 @@ impl AsyncDB for Database {
             t if t.is_floating() => DefaultColumnType::FloatingPoint,
             _ => DefaultColumnType::Text,
         };
-        let types = stream.schema().fields().iter().map(|f| kind(f.data_type())).collect();
+        let types = stream
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| kind(f.data_type()))
+            .collect();
         let batches: Vec<_> = stream.try_collect().await?;
-        Ok(DBOutput::Rows { types, rows: common::text_rows(&batches) })
+        Ok(DBOutput::Rows {
+            types,
+            rows: common::text_rows(&batches),
+        })
     }
 
     async fn shutdown(&mut self) {}
@@ -41,14 +51,18 @@ impl AsyncDB for Database {
 
 fn directive<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let lines = text.lines().map_while(|l| l.strip_prefix('#'));
-    lines.filter_map(|l| l.trim().strip_prefix(name)?.strip_prefix(": ")).next()
+    lines
+        .filter_map(|l| l.trim().strip_prefix(name)?.strip_prefix(": "))
+        .next()
 }
 
 fn examples() -> Vec<PathBuf> {
     let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
     let packages = fs::read_dir(sql).unwrap().map(|p| p.unwrap().path());
     let files = packages.flat_map(|p| fs::read_dir(p).unwrap().map(|f| f.unwrap().path()));
-    let mut found: Vec<_> = files.filter(|f| f.extension().is_some_and(|e| e == "slt")).collect();
+    let mut found: Vec<_> = files
+        .filter(|f| f.extension().is_some_and(|e| e == "slt"))
+        .collect();
     found.sort();
     found
 }
@@ -75,7 +89,10 @@ async fn check(example: &Path, accept: bool) -> Result<(), String> {
         );
         return done.await.map_err(|e| e.to_string());
     }
-    runner.run_file_async(example).await.map_err(|e| e.display(false).to_string())
+    runner
+        .run_file_async(example)
+        .await
+        .map_err(|e| e.display(false).to_string())
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ WITH by_page AS ( -- two plain GROUP BYs spill to disk; count(DISTINCT ..) would
     GROUP BY capture_id, object_id
 )
 SELECT o.capture_id, o.object_id, o.path, o.object_kind, o.refs, o.pages, o.reads, o.writes, o.execs,
-       u.processes, coalesce(c.lost, 0) AS lost
+       u.processes, coalesce(c.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
 FROM by_object o
 JOIN users u ON u.capture_id = o.capture_id AND u.object_id = o.object_id
 LEFT JOIN captures c ON c.capture_id = o.capture_id

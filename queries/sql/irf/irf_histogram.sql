@@ -20,7 +20,7 @@ SELECT h.capture_id, h.object_id, h.path,
        power(2e0, h.magnitude) AS gap_low,
        power(2e0, 1 + h.magnitude) AS gap_high,
        h.pages,
-       coalesce(c.lost, 0) AS lost
+       coalesce(c.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
 FROM (
     SELECT capture_id, object_id, min(path) AS path, floor(log2(gap_mean)) AS magnitude, count(*) AS pages
     FROM page_irf

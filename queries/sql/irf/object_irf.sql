@@ -28,7 +28,7 @@
 --   irf_readme_ns_weighted double: the same, each page weighing its references
 --   lost uint64: what the whole capture lost; any of it may have been this object's
 CREATE VIEW object_irf AS
-SELECT o.*, coalesce(c.lost, 0) AS lost
+SELECT o.*, coalesce(c.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
 FROM (
     SELECT capture_id, object_id, min(path) AS path, min(object_kind) AS object_kind,
            count(*) AS pages,

@@ -1,5 +1,11 @@
 //! Fabricates small datasets for tests: real Parquet, real manifest, rows from JSON.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,7 +19,9 @@ use arrow::json::ReaderBuilder;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
-use pgtrace_ingest::manifest::{CaptureEntry, FileEntry, Manifest, ObjectExtent, PartitionKey, Span};
+use pgtrace_ingest::manifest::{
+    CaptureEntry, FileEntry, Manifest, ObjectExtent, PartitionKey, Span,
+};
 use pgtrace_ingest::schema::Table;
 use pgtrace_sql::session::{Options, Session};
 use serde_json::{Map, Value, json};
@@ -52,16 +60,21 @@ pub fn batch(table: Table, rows: &[Row]) -> RecordBatch {
         other => other.clone(),
     };
     let fields = schema.fields().iter();
-    let fields: Vec<Field> =
-        fields.map(|f| Field::new(f.name(), plain(f.data_type()), f.is_nullable())).collect();
+    let fields: Vec<Field> = fields
+        .map(|f| Field::new(f.name(), plain(f.data_type()), f.is_nullable()))
+        .collect();
     let mut decoder = ReaderBuilder::new(Arc::new(Schema::new(fields)))
         .with_batch_size(rows.len().max(1))
         .build_decoder()
         .unwrap();
     decoder.serialize(rows).unwrap();
-    let Some(read) = decoder.flush().unwrap() else { return RecordBatch::new_empty(schema) };
+    let Some(read) = decoder.flush().unwrap() else {
+        return RecordBatch::new_empty(schema);
+    };
     let columns = read.columns().iter().zip(schema.fields());
-    let columns: Vec<ArrayRef> = columns.map(|(c, f)| cast(c, f.data_type()).unwrap()).collect();
+    let columns: Vec<ArrayRef> = columns
+        .map(|(c, f)| cast(c, f.data_type()).unwrap())
+        .collect();
     RecordBatch::try_new(schema, columns).unwrap()
 }
 
@@ -77,21 +90,36 @@ impl Fabricator {
     pub fn new(root: &Path) -> Self {
         fs::create_dir_all(root).unwrap();
         let layout = vec![PartitionKey::Uid, PartitionKey::Pid, PartitionKey::Slice];
-        Fabricator { root: root.to_owned(), manifest: Manifest::new(layout, 1 << 24).next(), row_group: 1 << 20 }
+        Fabricator {
+            root: root.to_owned(),
+            manifest: Manifest::new(layout, 1 << 24).next(),
+            row_group: 1 << 20,
+        }
     }
 
     /// Writes one file and names it in the manifest.
     pub fn file(&mut self, table: Table, path: &str, batches: &[RecordBatch], entry: FileEntry) {
         let full = self.root.join(path);
         fs::create_dir_all(full.parent().unwrap()).unwrap();
-        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(self.row_group)).build();
-        let mut writer =
-            ArrowWriter::try_new(File::create(&full).unwrap(), table.arrow_schema(), Some(properties)).unwrap();
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(self.row_group))
+            .build();
+        let mut writer = ArrowWriter::try_new(
+            File::create(&full).unwrap(),
+            table.arrow_schema(),
+            Some(properties),
+        )
+        .unwrap();
         batches.iter().for_each(|b| writer.write(b).unwrap());
         writer.close().unwrap();
         let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
         let bytes = fs::metadata(&full).unwrap().len();
-        let entry = FileEntry { path: path.into(), rows, bytes, ..entry };
+        let entry = FileEntry {
+            path: path.into(),
+            rows,
+            bytes,
+            ..entry
+        };
         self.manifest.tables.entry(table).or_default().push(entry);
     }
 
@@ -116,18 +144,28 @@ impl Fabricator {
         }
     }
 
-    /// Writes a small table.
+    /// Writes a small table, a file for each capture.
     pub fn small(&mut self, table: Table, rows: &[Row]) {
-        let path = format!("{table}/0.parquet");
-        let capture = rows.first().map_or("c1", |r| r["capture_id"].as_str().unwrap()).to_owned();
-        self.file(table, &path, &[batch(table, rows)], plain_entry(&capture));
+        let captures: BTreeSet<&str> = rows
+            .iter()
+            .map(|r| r["capture_id"].as_str().unwrap())
+            .collect();
+        for capture in captures {
+            let its = rows.iter().filter(|r| r["capture_id"] == capture);
+            let its: Vec<Row> = its.cloned().collect();
+            let path = format!("{table}/{capture}.parquet");
+            self.file(table, &path, &[batch(table, &its)], plain_entry(capture));
+        }
     }
 
     /// Adds a capture with what its `rows` imply about processes and objects, and `lost` references.
     pub fn captures(&mut self, rows: &[Row], lost: u64) {
         let mut by_capture: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
         for row in rows {
-            by_capture.entry(row["capture_id"].as_str().unwrap().to_owned()).or_default().push(row);
+            by_capture
+                .entry(row["capture_id"].as_str().unwrap().to_owned())
+                .or_default()
+                .push(row);
         }
         let mut captures = Vec::new();
         let (mut processes, mut objects, mut losses) = (Vec::new(), Vec::new(), Vec::new());
@@ -163,7 +201,12 @@ impl Fabricator {
                 })));
             }
             let refs = rows.len() as u64;
-            self.manifest.captures.push(CaptureEntry { capture_id: id, chunks: vec![], refs, lost });
+            self.manifest.captures.push(CaptureEntry {
+                capture_id: id,
+                chunks: vec![],
+                refs,
+                lost,
+            });
         }
         self.small(Table::Captures, &captures);
         self.small(Table::Processes, &processes);
@@ -171,6 +214,11 @@ impl Fabricator {
         if !losses.is_empty() {
             self.small(Table::Losses, &losses);
         }
+    }
+
+    /// Names a capture in the manifest.
+    pub fn capture(&mut self, entry: CaptureEntry) {
+        self.manifest.captures.push(entry);
     }
 
     /// Commits what was written.
@@ -211,7 +259,10 @@ fn refs_entry(capture: &str, rows: &[Row]) -> FileEntry {
     let u32s = |name: &'static str| u64s(name).map(|v| u32::try_from(v).unwrap());
     let mut objects: BTreeMap<u64, Span<u64>> = BTreeMap::new();
     for (object, page) in u64s("object_id").zip(u64s("page")) {
-        objects.entry(object).or_insert(Span::of(page)).include(page);
+        objects
+            .entry(object)
+            .or_insert(Span::of(page))
+            .include(page);
     }
     let extent = |(object_id, pages): (u64, Span<u64>)| ObjectExtent {
         object_id,
@@ -247,8 +298,16 @@ pub fn rows_from_csv(text: &str) -> Vec<Row> {
     };
     let row = |line: &str| {
         let fields: Vec<&str> = line.split(',').collect();
-        assert_eq!(fields.len(), header.len(), "{line:?} has another number of fields than the header");
-        let row: Row = header.iter().zip(fields).map(|(name, f)| ((*name).to_owned(), value(f))).collect();
+        assert_eq!(
+            fields.len(),
+            header.len(),
+            "{line:?} has another number of fields than the header"
+        );
+        let row: Row = header
+            .iter()
+            .zip(fields)
+            .map(|(name, f)| ((*name).to_owned(), value(f)))
+            .collect();
         reference(&Value::Object(row))
     };
     lines.map(row).collect()
@@ -259,13 +318,21 @@ pub async fn open(root: &Path) -> Session {
 }
 
 pub async fn open_with(root: &Path, options: &Options) -> Session {
-    Session::open(root.to_str().unwrap(), options).await.unwrap()
+    Session::open(root.to_str().unwrap(), options)
+        .await
+        .unwrap()
 }
 
 /// All batches of a statement's result.
 pub async fn batches(session: &Session, sql: &str) -> Vec<RecordBatch> {
-    let stream = session.query(sql).await.unwrap_or_else(|e| panic!("{sql}\n{e}"));
-    stream.try_collect().await.unwrap_or_else(|e| panic!("{sql}\n{e}"))
+    let stream = session
+        .query(sql)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}\n{e}"));
+    stream
+        .try_collect()
+        .await
+        .unwrap_or_else(|e| panic!("{sql}\n{e}"))
 }
 
 /// All rows of a statement's result as text; null is `NULL`.
@@ -278,8 +345,11 @@ pub fn text_rows(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = Vec::new();
     for batch in batches {
-        let columns: Vec<_> =
-            batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap())
+            .collect();
         for i in 0..batch.num_rows() {
             rows.push(columns.iter().map(|c| c.value(i).to_string()).collect());
         }
@@ -292,8 +362,18 @@ pub fn numbers(batches: &[RecordBatch], column: &str) -> Vec<f64> {
     let mut all = Vec::new();
     for batch in batches {
         let column = cast(batch.column_by_name(column).unwrap(), &DataType::Float64).unwrap();
-        let column = column.as_any().downcast_ref::<arrow::array::Float64Array>().unwrap().clone();
-        all.extend((0..column.len()).map(|i| if column.is_null(i) { f64::NAN } else { column.value(i) }));
+        let column = column
+            .as_any()
+            .downcast_ref::<arrow::array::Float64Array>()
+            .unwrap()
+            .clone();
+        all.extend((0..column.len()).map(|i| {
+            if column.is_null(i) {
+                f64::NAN
+            } else {
+                column.value(i)
+            }
+        }));
     }
     all
 }

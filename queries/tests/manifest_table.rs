@@ -1,0 +1,274 @@
+//! Base tables: which files are opened, what is answered without any, how rows are ordered.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Fabricator, Row, open, reference, rows};
+use pgtrace_ingest::schema::Table;
+use serde_json::json;
+
+/// Capture c1: pids 1, 2, 3 in turn, a file of ten pages each, 30 references in slices of 10 rows; capture c2: pid 4.
+fn many() -> Vec<Row> {
+    let one = (0..30u64).map(|i| {
+        let pid = 1 + i % 3;
+        reference(&json!({"seq": i, "pid": pid, "object_id": pid, "page": 100 * pid + i / 3, "path": format!("/f{pid}")}))
+    });
+    let two = (0..5u64).map(|i| {
+        reference(
+            &json!({"capture_id": "c2", "seq": i, "pid": 4, "uid": 7, "object_id": 1, "page": i}),
+        )
+    });
+    one.chain(two).collect()
+}
+
+fn write_many(root: &Path) {
+    let rows = many();
+    let mut made = Fabricator::new(root);
+    made.refs(&rows, 10);
+    made.captures(&rows, 0);
+    made.commit();
+}
+
+/// Files of refs below `root`.
+fn data_files(root: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.join("refs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                found.push(path)
+            }
+        }
+    }
+    found
+}
+
+/// (files of refs, files pruned) as EXPLAIN ANALYZE tells.
+async fn pruned(session: &pgtrace_sql::session::Session, filter: &str) -> (usize, usize) {
+    let plan = rows(
+        session,
+        &format!("EXPLAIN ANALYZE SELECT seq FROM refs WHERE {filter}"),
+    )
+    .await;
+    let text = plan.into_iter().flatten().collect::<Vec<_>>().join("\n");
+    let number = |name: &str| -> usize {
+        let rest = text
+            .split_once(&format!("{name}="))
+            .unwrap_or_else(|| panic!("no {name} in\n{text}"))
+            .1;
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    (number("manifest_files"), number("manifest_files_pruned"))
+}
+
+#[tokio::test]
+async fn a_filter_opens_only_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path());
+    assert_eq!(data_files(folder.path()).len(), 10); // 3 pids in 3 slices, and c2
+    for file in data_files(folder.path())
+        .iter()
+        .filter(|f| !f.to_string_lossy().contains("pid=2/"))
+    {
+        fs::remove_file(file).unwrap();
+    }
+    let session = open(folder.path()).await;
+    assert_eq!(
+        rows(
+            &session,
+            "SELECT count(*), sum(page) FROM refs WHERE pid = 2"
+        )
+        .await,
+        [["10", "2045"]]
+    );
+    // The same by the pages of its object, and by the views upon refs.
+    assert_eq!(
+        rows(
+            &session,
+            "SELECT count(*) FROM refs WHERE page BETWEEN 200 AND 203"
+        )
+        .await,
+        [["4"]]
+    );
+    assert_eq!(
+        rows(
+            &session,
+            "SELECT count(*) FROM page_references WHERE object_id = 2"
+        )
+        .await,
+        [["10"]]
+    );
+    let error = session
+        .query("SELECT count(*) FROM refs WHERE pid = 1 AND event = 'fault'")
+        .await;
+    let error = match error {
+        Ok(stream) => futures::TryStreamExt::try_collect::<Vec<_>>(stream)
+            .await
+            .unwrap_err()
+            .to_string(),
+        Err(e) => e.to_string(),
+    };
+    assert!(error.contains("pid=1"), "{error}");
+}
+
+#[tokio::test]
+async fn every_figure_of_the_manifest_prunes() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path());
+    let session = open(folder.path()).await;
+    for (filter, left) in [
+        ("pid = 3", 3),
+        ("pid IN (1, 4)", 4),
+        ("uid = 7", 1),
+        ("seq >= 20", 3),
+        ("seq BETWEEN 10 AND 12 AND pid < 3", 2),
+        ("capture_id = 'c2'", 1),
+        ("object_id = 1", 4),
+        ("object_id = 1 AND page < 5", 1), // only c2's object 1 has such pages
+        ("page = 205", 1),
+        ("ts < to_timestamp_nanos(1700000000000000000 + 5000)", 4),
+        ("path = '/f1'", 10), // the manifest says nothing of paths: the scan decides
+    ] {
+        assert_eq!(pruned(&session, filter).await, (10, 10 - left), "{filter}");
+        // Pruned or not, the answer is that of a plain scan.
+        let all = many();
+        let sql = format!("SELECT count(*) FROM refs WHERE {filter}");
+        let found: usize = rows(&session, &sql).await[0][0].parse().unwrap();
+        let number = |r: &Row, c: &str| r[c].as_u64().unwrap();
+        let expected = all.iter().filter(|r| match filter {
+            "pid = 3" => number(r, "pid") == 3,
+            "pid IN (1, 4)" => [1, 4].contains(&number(r, "pid")),
+            "uid = 7" => number(r, "uid") == 7,
+            "seq >= 20" => number(r, "seq") >= 20,
+            "seq BETWEEN 10 AND 12 AND pid < 3" => {
+                (10..=12).contains(&number(r, "seq")) && number(r, "pid") < 3
+            }
+            "capture_id = 'c2'" => r["capture_id"] == "c2",
+            "object_id = 1" => number(r, "object_id") == 1,
+            "object_id = 1 AND page < 5" => number(r, "object_id") == 1 && number(r, "page") < 5,
+            "page = 205" => number(r, "page") == 205,
+            "path = '/f1'" => r["path"] == "/f1",
+            _ => r["ts"].as_i64().unwrap() < common::START + 5000,
+        });
+        assert_eq!(found, expected.count(), "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn counts_and_bounds_need_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path());
+    fs::remove_dir_all(folder.path().join("refs")).unwrap();
+    let session = open(folder.path()).await;
+    assert_eq!(rows(&session, "SELECT count(*) FROM refs").await, [["35"]]);
+    assert_eq!(
+        rows(&session, "SELECT min(seq), max(seq), max(pid) FROM refs").await,
+        [["0", "29", "4"]]
+    );
+}
+
+#[tokio::test]
+async fn rows_come_in_order_without_a_sort() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path());
+    let session = open(folder.path()).await;
+    for sql in [
+        "SELECT capture_id, seq FROM refs ORDER BY capture_id, seq",
+        "SELECT seq FROM refs WHERE capture_id = 'c1' ORDER BY seq",
+    ] {
+        let plan = rows(&session, &format!("EXPLAIN {sql}"))
+            .await
+            .into_iter()
+            .flatten()
+            .collect::<String>();
+        assert!(!plan.contains("SortExec"), "{plan}");
+        let found = rows(&session, sql).await;
+        let mut seqs: Vec<(String, u64)> = found
+            .iter()
+            .map(|r| (r[..r.len() - 1].concat(), r[r.len() - 1].parse().unwrap()))
+            .collect();
+        let unsorted = seqs.clone();
+        seqs.sort();
+        assert_eq!(unsorted, seqs);
+        assert!(seqs.len() >= 30);
+    }
+}
+
+#[tokio::test]
+async fn many_overlapping_files_are_sorted_by_the_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let all: Vec<Row> = (0..200u64)
+        .map(|i| reference(&json!({"seq": i, "pid": 1 + i * 7 % 40})))
+        .collect();
+    common::dataset(folder.path(), &all, 0);
+    let session = open(folder.path()).await;
+    let found = rows(&session, "SELECT seq FROM refs ORDER BY seq").await;
+    assert!(
+        found
+            .iter()
+            .enumerate()
+            .all(|(i, row)| row[0] == i.to_string())
+    );
+    assert_eq!(found.len(), 200);
+}
+
+#[tokio::test]
+async fn an_empty_dataset_has_its_tables_and_views() {
+    let folder = tempfile::tempdir().unwrap();
+    Fabricator::new(folder.path()).commit();
+    let session = open(folder.path()).await;
+    for table in Table::ALL {
+        assert_eq!(
+            rows(&session, &format!("SELECT count(*) FROM {table}")).await,
+            [["0"]],
+            "{table}"
+        );
+        let frame = session.context().table(table.name()).await.unwrap();
+        assert_eq!(
+            frame.schema().fields(),
+            table.arrow_schema().fields(),
+            "{table}"
+        );
+    }
+    for view in session.views() {
+        assert!(
+            rows(&session, &format!("SELECT * FROM {}", view.name))
+                .await
+                .is_empty(),
+            "{}",
+            view.name
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_the_manifest_does_not_name_is_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path());
+    let file = data_files(folder.path()).remove(0);
+    fs::copy(&file, file.with_file_name("litter.parquet")).unwrap();
+    fs::write(
+        folder.path().join("refs/uid=1000/pid=1/junk.parquet"),
+        "no parquet",
+    )
+    .unwrap();
+    let session = open(folder.path()).await;
+    assert_eq!(
+        rows(
+            &session,
+            "SELECT count(seq), count(DISTINCT upid) FROM refs WHERE page >= 0"
+        )
+        .await,
+        [["35", "4"]]
+    );
+}
