@@ -115,6 +115,10 @@ impl Dataset {
             (store, prefix, None) => (store, prefix),
         };
         if let Some(found) = first_inhabitant(location, &store, &prefix).await? {
+            // Somebody may have made the dataset since we looked for it.
+            if let (_, _, Some(dataset)) = Self::load(location, store, prefix).await? {
+                return Ok(dataset);
+            }
             return Err(DatasetError::Occupied {
                 location: location.into(),
                 found,

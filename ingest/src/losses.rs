@@ -37,13 +37,13 @@ pub struct Damage {
 }
 
 /// Numbers `first..end` (the key is `first`) that did not come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Hole {
     end: u64,
     from_ns: Option<u64>,
     to_ns: Option<u64>,
-    /// Index of the damage that explains it, and how many more do.
-    damage: Option<(usize, usize)>,
+    /// Indexes of the damage that explains it.
+    damage: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,7 +65,6 @@ pub struct Tracker {
     unnumbered: Vec<Lost>,
     unknown: BTreeMap<(u8, u8), Unknown>,
     pending: Vec<usize>,
-    claimed: BTreeSet<usize>,
     lost_records: u64,
 }
 
@@ -82,7 +81,6 @@ impl Tracker {
             unnumbered: Vec::new(),
             unknown: BTreeMap::new(),
             pending: Vec::new(),
-            claimed: BTreeSet::new(),
             lost_records: 0,
         }
     }
@@ -155,9 +153,10 @@ impl Tracker {
         &self.pending
     }
 
-    /// Damage that explains a hole of this channel.
-    pub fn claimed(&self) -> &BTreeSet<usize> {
-        &self.claimed
+    /// Damage that explains a hole which is one still, after all that was told and healed.
+    pub fn claimed(&self) -> BTreeSet<usize> {
+        let holes = self.holes.values();
+        holes.flat_map(|h| h.damage.iter().copied()).collect()
     }
 
     /// The channel ends, at number `end` where that is known.
@@ -185,7 +184,7 @@ impl Tracker {
     }
 
     /// All that was lost, in order of sequence number within each reason.
-    pub fn losses(mut self, damages: &[Damage]) -> Vec<Loss> {
+    pub fn losses(&mut self, damages: &[Damage]) -> Vec<Loss> {
         let (cpu, channel) = (self.cpu, self.channel);
         let mut losses = Vec::new();
         for lost in std::mem::take(&mut self.told) {
@@ -213,10 +212,8 @@ impl Tracker {
         }));
         losses.extend(self.holes.iter().map(|(&first, hole)| {
             let numbers = format!("sequence numbers {first} to {}", hole.end - 1);
-            let found = hole
-                .damage
-                .and_then(|(i, more)| Some((damages.get(i)?, more)));
-            let (cause, detail) = match found {
+            let found = hole.damage.first().and_then(|&i| damages.get(i));
+            let (cause, detail) = match found.map(|d| (d, hole.damage.len() - 1)) {
                 Some((d, 0)) => (d.cause, format!("{numbers}: {}", d.detail)),
                 Some((d, more)) => (
                     d.cause,
@@ -247,13 +244,11 @@ impl Tracker {
     }
 
     fn open_hole(&mut self, end: u64, to_ns: Option<u64>) {
-        let damage = self.pending.first().map(|&i| (i, self.pending.len() - 1));
-        self.claimed.extend(self.pending.iter().copied());
         let hole = Hole {
             end,
             from_ns: self.last_ns,
             to_ns,
-            damage,
+            damage: self.pending.clone(),
         };
         self.holes.insert(self.next, hole);
     }
@@ -274,7 +269,7 @@ impl Tracker {
             .holes
             .range(begin..to.max(begin))
             .filter(|(_, h)| h.end > from)
-            .map(|(&f, &h)| (f, h))
+            .map(|(&f, h)| (f, h.clone()))
             .collect();
         let mut taken = 0;
         for (first, hole) in hit {
@@ -282,7 +277,11 @@ impl Tracker {
             let (low, high) = (first.max(from), hole.end.min(to));
             taken += high - low;
             if first < low {
-                self.holes.insert(first, Hole { end: low, ..hole });
+                let before = Hole {
+                    end: low,
+                    ..hole.clone()
+                };
+                self.holes.insert(first, before);
             }
             if high < hole.end {
                 self.holes.insert(high, hole);

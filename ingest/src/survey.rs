@@ -156,10 +156,11 @@ fn settle(
     for (_, seq) in heard.range((cpu, 0)..=(cpu, u64::MAX)) {
         names.heal(*seq);
     }
-    let claimed: BTreeSet<usize> = refs.claimed().union(names.claimed()).copied().collect();
     let emitted = refs.next().saturating_sub(refs.lost_records());
     let mut losses = refs.losses(&damages);
     losses.extend(names.losses(&damages));
+    let mut claimed = refs.claimed();
+    claimed.extend(names.claimed());
     // Damage that took no number is told all the same.
     for (index, damage) in damages.iter().enumerate() {
         if claimed.contains(&index) {

@@ -86,7 +86,7 @@ fn few_open_files_give_the_same_rows_in_more_files() {
         let to = folder.path().join(name);
         let options = Options {
             max_open_files,
-            memory: 22 * MIB,
+            memory: 24 * MIB,
             ..small()
         };
         run(std::slice::from_ref(&raw), &to, &options).unwrap();
@@ -115,7 +115,7 @@ fn the_systems_own_limit_is_respected() {
         .arg(&raw)
         .arg("--to")
         .arg(&to)
-        .args(["--memory", "22MiB", "--threads", "2"])
+        .args(["--memory", "24MiB", "--threads", "2"])
         .output()
         .unwrap();
     assert!(
