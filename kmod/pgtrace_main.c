@@ -43,14 +43,14 @@ bool pgt_recording(void)
 
 void pgt_emit_clock(void)
 {
-	struct pgt_clock rec;
-	unsigned long irq;
+	ktime_t now = ktime_get();
+	/* One reading, converted: a virtual CPU may be held up between three of them. */
+	struct pgt_clock rec = {
+		.monotonic_ns = now,
+		.realtime_ns = ktime_mono_to_any(now, TK_OFFS_REAL),
+		.boottime_ns = ktime_mono_to_any(now, TK_OFFS_BOOT),
+	};
 
-	local_irq_save(irq);	/* the three are read together */
-	rec.monotonic_ns = ktime_get_mono_fast_ns();
-	rec.realtime_ns = ktime_get_real_fast_ns();
-	rec.boottime_ns = ktime_get_boot_fast_ns();
-	local_irq_restore(irq);
 	pgt_emit(PGT_NAMES, &rec, PGT_KIND_CLOCK, 0, sizeof(rec), true);
 }
 

@@ -6,7 +6,7 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-usage: run.sh [--kernel 6.1|6.12] [--cpus N] [--memory MB] [--timeout S] [--host-root] [--icount]
+usage: run.sh [--kernel 6.1|6.12] [--cpus N] [--memory MB] [--timeout S] [--host-root] [--one-thread] [--icount]
               [--append 'kernel args'] [--qemu-arg ARG].. [--file SRC[:GUESTPATH]].. --out DIR SCRIPT [ARGS..]
 
 Runs SCRIPT (a file of the host) with ARGS under the guest's /bin/sh (busybox), in /tmp. In the guest:
@@ -15,6 +15,9 @@ Runs SCRIPT (a file of the host) with ARGS under the guest's /bin/sh (busybox), 
   /files/NAME              each --file (or GUESTPATH when given; a folder is copied whole)
   /host                    with --host-root: the host's / read-only, so that "chroot /host CMD" runs any program
                            of the host; /tmp, /run, /var/tmp and /dev/shm in there are empty and writable, /out is /mnt
+--one-thread: all virtual CPUs take turns on one thread of the host. For whatever patches the kernel's code while other
+CPUs run it (a hook that comes and goes under load): with several threads QEMU 7.2 goes on executing the breakpoint
+that was there for a moment, and the guest dies of "Oops: int3", or hangs; the kernel's own tracer does that, too.
 --icount: one CPU whose clock counts instructions, for repeatable measurements.
 Defaults: --kernel 6.1 --cpus 2 --memory 1024 --timeout 120
 
@@ -38,6 +41,7 @@ while [[ $# -gt 0 ]]; do
     --file) files+=("$2") && shift 2 ;;
     --out) out=$2 && shift 2 ;;
     --host-root) host_root=1 && shift ;;
+    --one-thread) accel=(-accel "tcg,thread=single") && shift ;;
     --icount) accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off") && cpus=1 && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;

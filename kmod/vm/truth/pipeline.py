@@ -86,7 +86,7 @@ def expected_refs(rec):
             "seq": seq, "ts": clocks.utc(r.time), "cpu": r.cpu, "uid": r.uid, "pid": r.tgid, "tid": r.tid,
             "upid": names.upid(p) if p else r.tgid, "comm": p.comm if p else None,
             "path": (o.path or None) if o else None, "object_kind": o.kind if o else None, "event": r.event,
-            "access": r.access or None, "major": "true" if r.flags & wire.MAJOR else "false",
+            "access": r.access or None, "major": None if r.event == "lookup" else "true" if r.flags & wire.MAJOR else "false",
             "addr": r.addr or None, "ip": r.ip or None, "object_id": r.object, "page": r.page, "page_order": r.order,
         }
 
@@ -171,16 +171,16 @@ def tables(dataset, rec, refs, losses):
 
 
 def recorded(dataset, rec, refs):
-    """What SQL says, for truth.Check. The cleaner's passes are the raw ones: marks have no begin."""
-    (anchor,) = sql(dataset, "SELECT clock_utc_ns, clock_monotonic_ns FROM captures")
-    offset = int(anchor["clock_utc_ns"]) - int(anchor["clock_monotonic_ns"])
+    """What SQL says, for truth.Check. Monotonic times are the raw ones (ts was compared with them already), and so are
+    the cleaner's passes, whose begin is not in marks."""
+    times = [r.time for r in rec.merged()]
 
     def number(text):
         return None if text is None else int(text)
 
-    rows = [truth.Row(int(r["seq"]), int(r["ts"]) - offset, int(r["cpu"]), int(r["pid"]), int(r["tid"]), r["event"],
+    rows = [truth.Row(int(r["seq"]), time, int(r["cpu"]), int(r["pid"]), int(r["tid"]), r["event"],
                       r["access"], r["major"] == "true", number(r["addr"]), int(r["object_id"]), int(r["page"]),
-                      int(r["page_order"]), r["object_kind"], r["path"]) for r in refs]
+                      int(r["page_order"]), r["object_kind"], r["path"]) for r, time in zip(refs, times)]
     objects = [truth.Obj(int(o["object_id"]), o["object_kind"], o["path"], o["deleted"] == "true")
                for o in sql(dataset, "SELECT object_id, object_kind, path, deleted FROM objects")]
     processes = [truth.Proc(int(p["pid"]), int(p["ppid"]), p["comm"], p["exe"], number(p["exit_code"]))
@@ -205,6 +205,8 @@ def main():
                    "major, addr, ip, object_id, page, page_order FROM refs ORDER BY seq")
         losses = sql(dataset, "SELECT * FROM losses")
         faults = list(compare("refs", refs, expected_refs(rec)))
+        if faults:
+            raise Failed("\n  ".join(faults))
         faults += accounts(rec, module_count(args.step / "status"), refs, losses)
         faults += tables(dataset, rec, refs, losses)
         lost = sum(int(r["count"]) for r in losses)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +33,7 @@ struct log {
 	int tid;
 	size_t n;
 	struct touch *touches;
+	volatile char *canary;	/* a page that nobody else touches */
 };
 
 static const char *const kinds[] = { "anon", "heap", "stack", "shmem", "shared", "private" };
@@ -102,6 +104,8 @@ void truth_thread(void)
 	mine->tid = gettid();
 	mine->n = 0;
 	mine->touches = map(MAX_TOUCHES * sizeof(struct touch), MAP_PRIVATE | MAP_NORESERVE);
+	mine->canary = map(PAGE, MAP_PRIVATE);
+	*mine->canary = 1;
 }
 
 static void process_fact(void)
@@ -168,9 +172,34 @@ long truth_close(void)
 	return wrong;
 }
 
+/* Minor faults of this thread so far. */
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_minflt;
+}
+
+/*
+ * A touch of the canary that faults tells that the cleaner took it. The first
+ * time the pass may have begun before settle() did, the second pass is a whole
+ * one, and it is over when the third has begun. Without a cleaner: some time.
+ */
 void settle(void)
 {
-	usleep(period * 3000 + 5000);
+	int seen = 0, tries;
+	long before;
+
+	for (tries = 0; tries < 60 && seen < 3; tries++) {
+		usleep(period * 1000 / 2 + 500);
+		faults();	/* its own pages are back now */
+		before = faults();
+		*mine->canary = 1;
+		seen += faults() > before;
+		if (tries == 6 && !seen)
+			break;
+	}
 }
 
 void expect_retouches(size_t n)
@@ -276,8 +305,11 @@ struct region *region_code(size_t pages)
 		log_one(r->id, 0, i, 'w', t0, now_ns());
 		r->shadow[i * PAGE] = (char)0xc3;
 	}
+	t0 = now_ns();
 	if (mprotect(r->base, pages * PAGE, PROT_READ | PROT_EXEC))
 		die("mprotect");
+	for (i = 0; i < pages; i++)
+		log_one(r->id, 0, i, 'm', t0, now_ns());
 	return r;
 }
 

@@ -13,7 +13,8 @@
  *   region PID ID KIND BASE PAGES FILEPAGE INHERITED PATH
  *                                       KIND: anon heap stack shmem shared private (the last two: of a file)
  *                                       FILEPAGE: page of the file at BASE; INHERITED: 1 by fork; PATH: - for none
- *   touch TID ID PAGE ACCESS T0 T1      ACCESS: r w x; PAGE counts from the region's beginning
+ *   touch TID ID PAGE ACCESS T0 T1      PAGE counts from the region's beginning; ACCESS: r w x, or
+ *                                       m: no touch, but mprotect() made the page present again
  *   lookup TID PAGE T0 T1 PATH          a page of a file that one read() asked for
  *   object DELETED PATH                 how the file must end up in the table of objects
  *   major PID ID PAGE YES               the page's first touch needed I/O, or not
@@ -54,7 +55,7 @@ long truth_close(void);
 void die(const char *what);
 uint64_t now_ns(void);
 
-/* Sleeps until the cleaner has been here, as a rule; the checker knows for sure. */
+/* Sleeps until a whole pass of the cleaner came by, as far as one can see from here. */
 void settle(void);
 /* The test expects at least n re-references in all that must have been recorded. */
 void expect_retouches(size_t n);
