@@ -146,3 +146,33 @@ fn runs_at_the_same_time_lose_and_double_nothing() {
     let named: usize = manifest.tables.values().map(Vec::len).sum();
     assert_eq!(count(&to), named + manifest.version as usize);
 }
+
+#[test]
+fn a_killed_run_shows_nothing_and_the_next_one_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, to) = (folder.path().join("raw"), folder.path().join("dataset"));
+    Fabric::random(8, 2, 100_000, 30, 8).write(&raw);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_pgtrace-ingest"))
+        .arg(&raw)
+        .arg("--to")
+        .arg(&to)
+        .args(["--memory", "24MiB", "--slice-rows", "2000"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Killed as soon as it has begun to write rows: 49 slices are still to come.
+    while !to.join("refs").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    assert!(
+        !child.wait().unwrap().success(),
+        "it was killed before its end"
+    );
+    let manifest = read::manifest(&to);
+    assert_eq!((manifest.version, manifest.rows(Table::Refs)), (1, 0));
+    assert!(count(&to) > 1, "there is litter, and nobody sees it");
+
+    run(&[raw], &to, &small()).unwrap();
+    assert_eq!(read::refs(&to).len(), 100_000);
+}

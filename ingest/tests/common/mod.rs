@@ -183,7 +183,11 @@ impl Fabric {
         let mut page = 0;
         for i in 0..n {
             let x = random.next();
-            page = if x % 8 == 0 { x >> 44 } else { page + 1 };
+            page = if x.is_multiple_of(8) {
+                x >> 44
+            } else {
+                page + 1
+            };
             let tgid = 100 + (x >> 8) as u32 % processes;
             let mut r = page_ref(1000 + i * 100 + x % 50, tgid, 1 + tgid % 5, page);
             r.ip = 0x40_0000 + (x >> 32) % 512 * 4;
