@@ -88,33 +88,40 @@ impl From<DataFusionError> for Error {
 
 /// The engine's message without its internal layers' names.
 fn message(error: &DataFusionError) -> String {
-    let text = error.strip_backtrace();
-    let mut rest = text.as_str();
-    for layer in [
+    const LAYERS: [&str; 8] = [
         "Error during planning: ",
         "Schema error: ",
         "SQL error: ",
         "Execution error: ",
         "External error: ",
-    ] {
+        "This feature is not implemented: ",
+        "Resources exhausted: ",
+        "Parquet error: ",
+    ];
+    // Above the root are notes of the optimizer and of operators on where they were.
+    let text = error.find_root().strip_backtrace();
+    let mut rest = text.as_str();
+    for layer in LAYERS {
         rest = rest.strip_prefix(layer).unwrap_or(rest);
     }
-    match rest
-        .strip_prefix("ParserError(\"")
-        .and_then(|r| r.strip_suffix("\")"))
-    {
-        Some(parser) => format!("syntax error: {}", parser.replace("\\\"", "\"")),
-        None => rest.to_owned(),
+    for parser in ["ParserError(\"", "TokenizerError(\""] {
+        if let Some(inside) = rest
+            .strip_prefix(parser)
+            .and_then(|r| r.strip_suffix("\")"))
+        {
+            return format!("syntax error: {}", inside.replace("\\\"", "\""));
+        }
     }
+    rest.replace("'datafusion.public.", "'")
 }
 
-/// The first of `known` within a typing slip of `name`, closest first.
+/// The closest of `known` within a typing slip or two of `name`, but not `name` itself.
 pub(crate) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     use datafusion::common::utils::datafusion_strsim::levenshtein;
     let slips = name.chars().count() / 3 + 1;
     known
         .map(|k| (levenshtein(&name.to_lowercase(), &k.to_lowercase()), k))
-        .filter(|(distance, _)| *distance <= slips)
+        .filter(|(distance, _)| (1..=slips).contains(distance))
         .min()
         .map(|(_, k)| k)
 }
@@ -128,6 +135,7 @@ mod tests {
         let known = || ["refs", "page_irf", "hot_files"].into_iter();
         assert_eq!(closest("pageirf", known()), Some("page_irf"));
         assert_eq!(closest("Ref", known()), Some("refs"));
+        assert_eq!(closest("refs", known()), None);
         assert_eq!(closest("zzzzzz", known()), None);
     }
 }

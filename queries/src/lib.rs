@@ -12,7 +12,6 @@ mod reader;
 pub mod run;
 pub mod session;
 pub mod shell;
-pub mod size;
 pub mod statements;
 mod stats;
 mod table;

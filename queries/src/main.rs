@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use pgtrace_ingest::size;
 use pgtrace_sql::output::Format;
 use pgtrace_sql::session::{Options, Session};
-use pgtrace_sql::{Error, run, shell, size, statements};
+use pgtrace_sql::{Error, run, shell, statements};
 
 /// Ask a pgtrace dataset in SQL.
 ///
@@ -29,7 +30,7 @@ struct Cli {
     #[arg(long, default_value = "table", value_name = "FORMAT")]
     format: Format,
     /// Memory for rows; sorts, aggregates and joins that need more spill to disk
-    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = memory)]
     memory: usize,
     /// Where they spill [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
@@ -157,4 +158,11 @@ fn stdin() -> anyhow::Result<Script> {
         .read_to_string(&mut text)
         .context("reading SQL from stdin")?;
     Ok(Script { name: None, text })
+}
+
+fn memory(text: &str) -> Result<usize, String> {
+    match usize::try_from(size::parse(text)?) {
+        Ok(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err(format!("{text:?} is no amount of memory to work with")),
+    }
 }

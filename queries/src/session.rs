@@ -13,6 +13,7 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use pgtrace_ingest::dataset::Dataset;
 use pgtrace_ingest::schema::Table;
+use pgtrace_ingest::size;
 use tempfile::TempDir;
 
 use crate::Error;
@@ -130,9 +131,9 @@ impl Session {
     fn advice(&self, error: &DataFusionError) -> Option<String> {
         let text = error.strip_backtrace();
         if let DataFusionError::ResourcesExhausted(_) = error.find_root() {
-            let mib = self.memory >> 20;
+            let memory = size::show(self.memory as u64);
             return Some(format!(
-                "this needs more than --memory {mib}MiB; give it more, or use fewer --threads"
+                "this needs more than the {memory} of --memory; give it more, or use fewer --threads"
             ));
         }
         if ["No space left", "File too large", "Disk quota"]

@@ -6,7 +6,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result, Statistics};
+use datafusion::common::{DFSchema, Result, Statistics, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
@@ -15,6 +15,7 @@ use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::expressions::Column;
@@ -63,6 +64,13 @@ impl ManifestTable {
 
     fn files(&self) -> &[FileEntry] {
         self.dataset.manifest().files(self.table)
+    }
+
+    fn read_only<T>(&self) -> Result<T> {
+        let table = self.table;
+        plan_err!(
+            "{table} is a table of the dataset, which SQL only reads; CREATE TABLE .. AS SELECT makes a table of this session"
+        )
     }
 
     /// The files that may hold rows for `filters`.
@@ -196,5 +204,31 @@ impl TableProvider for ManifestTable {
             .with_output_ordering(orders)
             .build();
         Ok(DataSourceExec::from_data_source(scan))
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        _input: Arc<dyn ExecutionPlan>,
+        _op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.read_only()
+    }
+
+    async fn delete_from(
+        &self,
+        _state: &dyn Session,
+        _filters: Vec<Expr>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.read_only()
+    }
+
+    async fn update(
+        &self,
+        _state: &dyn Session,
+        _assignments: Vec<(String, Expr)>,
+        _filters: Vec<Expr>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.read_only()
     }
 }

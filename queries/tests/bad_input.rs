@@ -121,7 +121,7 @@ fn a_truncated_data_file_is_named() {
 }
 
 #[test]
-fn damage_inside_a_data_file_is_an_error_or_a_right_answer() {
+fn damage_inside_a_data_file_never_panics_and_its_error_names_the_file() {
     let whole = dataset();
     let bytes = fs::read(data_file(&whole, 1)).unwrap();
     for i in 0..24 {
@@ -163,7 +163,11 @@ fn bad_sql() {
         &["-c", "SELECT nofunction(seq) FROM refs"],
         &["nofunction"],
     );
-    fails(data.path(), &["-c", "SELECT 1; SELECT 'open"], &["'open"]);
+    fails(
+        data.path(),
+        &["-c", "SELECT 'open"],
+        &["syntax error", "nterminated string"],
+    );
 }
 
 #[test]
@@ -192,16 +196,18 @@ fn tables_cannot_be_changed() {
     fails(
         data.path(),
         &["-c", "INSERT INTO losses SELECT * FROM losses"],
-        &["not"],
+        &["losses", "only reads"],
     );
-    fails(data.path(), &["-c", "DELETE FROM refs"], &["not"]);
+    for change in ["DELETE FROM refs", "UPDATE refs SET page = 1"] {
+        fails(data.path(), &["-c", change], &["refs", "only reads"]);
+    }
 }
 
 #[test]
 fn wrong_options() {
     let data = dataset();
     for (args, word) in [
-        (["--memory", "much"], "512MiB"),
+        (["--memory", "much"], "512M"),
         (["--threads", "0"], "threads"),
         (["--format", "xml"], "ndjson"),
         (["-f", "/no/such.sql"], "/no/such.sql"),
@@ -243,7 +249,7 @@ fn a_spill_folder_that_cannot_be_used() {
 #[test]
 fn a_full_spill_folder() {
     let data = dataset();
-    let sql = "SELECT * FROM generate_series(1, 3000000) AS a(v) ORDER BY v * 7919 % 3000017 DESC LIMIT 2999999";
+    let sql = "SELECT * FROM generate_series(1, 3000000) AS a(v) ORDER BY v * 7919 % 3000017 DESC";
     let script = format!(
         "trap '' XFSZ; ulimit -f 64; exec '{}' '{}' --memory 16MiB --threads 1 --format csv -c '{sql}'",
         env!("CARGO_BIN_EXE_pgtrace-sql"),

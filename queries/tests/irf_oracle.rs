@@ -45,7 +45,9 @@ fn rows(steps: &[Step]) -> Vec<Row> {
 }
 
 /// (capture, object, page) to the seq and ts of its references.
-type Pages = BTreeMap<(String, u64, u64), Vec<(u64, i64)>>;
+type Pages = BTreeMap<Page, References>;
+type Page = (String, u64, u64);
+type References = Vec<(u64, i64)>;
 
 fn pages(rows: &[Row]) -> Pages {
     let mut pages = Pages::new();
@@ -129,7 +131,7 @@ async fn check(steps: &[Step]) {
     let rows = rows(steps);
     let folder = tempfile::tempdir().unwrap();
     let mut made = common::Fabricator::new(folder.path());
-    made.refs(&rows, 7); // many files
+    made.refs(&rows, 25); // several files a capture and process
     made.captures(&rows, 9);
     made.commit();
     let session = common::open(folder.path()).await;
@@ -176,7 +178,7 @@ async fn check(steps: &[Step]) {
 }
 
 async fn check_objects(session: &Session, pages: &Pages) {
-    let mut objects: BTreeMap<(&str, u64), Vec<&Vec<(u64, i64)>>> = BTreeMap::new();
+    let mut objects: BTreeMap<(&str, u64), Vec<&References>> = BTreeMap::new();
     for ((capture, object, _), references) in pages {
         objects
             .entry((capture, *object))
@@ -221,10 +223,7 @@ async fn check_objects(session: &Session, pages: &Pages) {
     .await;
 }
 
-async fn check_histogram(
-    session: &Session,
-    again: &BTreeMap<&(String, u64, u64), &Vec<(u64, i64)>>,
-) {
+async fn check_histogram(session: &Session, again: &BTreeMap<&Page, &References>) {
     let mut buckets: BTreeMap<(&str, u64, i32), f64> = BTreeMap::new();
     for ((capture, object, _), references) in again {
         let gap = page_figures(references)[0];
@@ -260,7 +259,7 @@ async fn check_histogram(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn package_irf_equals_brute_force(steps in steps()) {

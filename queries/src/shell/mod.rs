@@ -46,14 +46,13 @@ pub fn interactive(session: &Session, settings: Settings, runtime: &Handle) -> R
         runtime,
     };
     loop {
-        match editor.read_line(&PgtracePrompt).map_err(Error::Terminal)? {
-            Signal::Success(text) => {
-                if shell.entered(&text)? == Next::Quit {
-                    return Ok(());
-                }
-            }
-            Signal::CtrlD => return Ok(()),
-            _ => {} // Ctrl-C clears the line
+        let ended = match editor.read_line(&PgtracePrompt).map_err(Error::Terminal)? {
+            Signal::Success(text) => shell.entered(&text)? == Next::Quit,
+            Signal::CtrlD => true,
+            _ => false, // Ctrl-C clears the line
+        };
+        if ended {
+            return Ok(());
         }
     }
 }
