@@ -12,7 +12,8 @@ usage: record.sh --out DIR [--kernel 6.1|6.12] [--level light|rich|full] [--clea
 Boots a kernel with the module, runs COMMAND (a line for sh when it is one word) on this machine's files, which it sees
 read-only, with an empty writable /tmp as its working directory, and brings the raw chunks of its page references to DIR.
 COMMAND's output goes to stdout. DIR/vm keeps the machine's own output. Needs a static pgtrace-capture
-(PGTRACE_CAPTURE_STATIC; make builds it).
+(PGTRACE_CAPTURE_STATIC; make builds it). The machine is emulated: about 20 times slower than this one, and a look at a
+file of this machine takes milliseconds.
 Defaults: --kernel 6.1 --level full --clean 500ms --cpus 2 --memory 1024 --timeout 300
 
   record.sh --out /tmp/sorted 'sort /usr/share/dict/words | tail -3'
@@ -69,7 +70,7 @@ case $status in
   pgtrace-ingest $out --to $out.dataset
   pgtrace-sql $out.dataset -c 'SELECT path, count(*) AS refs FROM refs GROUP BY path ORDER BY refs DESC LIMIT 10'"
     ;;
-124) die 124 "the command did not end within $seconds s (--timeout); what was recorded until then is in $out" ;;
+124) die 124 "the command did not end within $seconds s (--timeout); recorded until then: ${#chunks[@]} chunks in $out" ;;
 *) say "the recording failed; see $out/vm/output.txt and $out/vm/dmesg.txt" ;;
 esac
 exit "$status"
