@@ -64,6 +64,7 @@ boot() {
             [[ $kernel != "${versions[0]}" ]] || expect "the check can fail" python3 "$VM_DIR/truth/mutate.py" "$out/raw/truth" "$out/raw/raw"
             ;;
         tiny_raw) expect "$name, tiny buffers read late" python3 "$VM_DIR/truth/check.py" --lossy "$out/tiny_raw/truth" "$out/tiny_raw/raw" ;;
+        uid) expect "$name, processes of one user" python3 "$VM_DIR/truth/check.py" --level rich --uid 1000 "$out/uid/truth" "$out/uid/raw" ;;
         full) pipeline "$name, level full" "$out/full" ;;
         ext4) pipeline "$name, files on ext4" "$out/ext4" ;;
         rich | light) pipeline "$name, level $step" "$out/$step" --level "$step" ;;
@@ -83,7 +84,7 @@ pipeline() { # pipeline NAME FOLDER OPTIONS..
 
 for version in "${versions[@]}"; do "$VM_DIR/build.sh" "$version" >/dev/null; done
 if [[ $quick == 1 ]]; then
-    for version in "${versions[@]}"; do boot "$version, 2 CPUs" '--cpus 2' raw ext4 tiny; done
+    for version in "${versions[@]}"; do boot "$version, 2 CPUs" '--cpus 2 --one-thread' raw ext4 tiny uid safety; done
 else
     for version in "${versions[@]}"; do
         # Two machines at a time. What starts and stops under load runs on one thread, see run.sh.
@@ -92,7 +93,7 @@ else
             boot "$version, 1 CPU" '--cpus 1' full rich tiny_raw leaks
         } &
         wait
-        boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again safety recorder &
+        boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid safety recorder &
         boot "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full chaos &
         wait
     done

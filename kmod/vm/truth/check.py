@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""check.py TRUTH RAW [--level full|rich|light] [--lossy]: raw records against the truth of a workload.
+"""check.py TRUTH RAW [--level full|rich|light] [--uid N] [--lossy]: raw records against the truth of a workload.
 
 RAW is a folder of relay files (refsN, namesN) or of chunks. Prints what was compared; exit code 1 where something is wrong.
 """
@@ -41,6 +41,7 @@ def main():
     parser.add_argument("truth")
     parser.add_argument("raw")
     parser.add_argument("--level", default="full", choices=["full", "rich", "light"])
+    parser.add_argument("--uid", type=int, default=0, help="user of every recorded process (default 0)")
     parser.add_argument("--lossy", action="store_true", help="losses are expected, and must be there")
     args = parser.parse_args()
     rec = wire.load(args.raw)
@@ -49,6 +50,9 @@ def main():
     with open(args.truth, encoding="utf-8") as lines:
         check = truth.Check(truth.Truth(lines), from_recording(rec), args.level)
     faults = check.check(allow_missing=lost)
+    others = {(r.tgid, r.uid) for r in rec.merged() if r.uid != args.uid}
+    if others:
+        faults.append(f"processes of other users than {args.uid}: {sorted(others)}")
     if bool(lost) != args.lossy:
         faults.append(f"{lost} records were lost")
     print(", ".join(f"{what} {n}" for what, n in check.figures.items()) + f", lost {lost}")

@@ -114,6 +114,20 @@ step_tiny_raw() {
     record_raw tiny_raw full 20 $workload all -t /tmp/truth -d /tmp/ram -p 20
     unload
 }
+# Every process of a user, taken in at its first fault.
+step_uid() {
+    load
+    mkdir -p /tmp/ram/u
+    chmod 777 /tmp/ram/u
+    control clear && control "uid 1000" && control "level rich" && control "clean 30" && control start || failed "uid: start"
+    $workload zero -d /tmp/ram # another user's: not recorded
+    $workload fork -u 1000 -t /tmp/truth -d /tmp/ram/u -p 30 || failed "uid: the program ended with $?"
+    control stop
+    keep uid
+    dump /out/uid/raw
+    keep_truth uid
+    unload
+}
 # Two recordings, one module: nothing of the first is in the second.
 step_again() {
     load

@@ -3,7 +3,7 @@
  * Programs whose page reference string is known: each section touches pages in
  * an order that is written down (truth.h) and checks its memory at the end.
  *
- *   workload SECTION|all [-t TRUTH] [-d DIR] [-p CLEANER_MS] [-s]
+ *   workload SECTION|all [-t TRUTH] [-d DIR] [-p CLEANER_MS] [-u UID] [-s]
  *
  * `all` runs every section as a process of its own, at the same time; -s: one
  * after the other. DIR is where files are made. Exit code 0: every byte was as it must be.
@@ -470,7 +470,7 @@ int main(int argc, char **argv)
 	int c;
 
 	self = realpath("/proc/self/exe", NULL);
-	while ((c = getopt(argc, argv, "t:d:p:s")) != -1)
+	while ((c = getopt(argc, argv, "t:d:p:u:s")) != -1)
 		switch (c) {
 		case 't':
 			truth = optarg;
@@ -481,6 +481,11 @@ int main(int argc, char **argv)
 		case 'p':
 			period = optarg;
 			break;
+		case 'u':
+			if (setresgid(atoi(optarg), atoi(optarg), atoi(optarg)) ||
+			    setresuid(atoi(optarg), atoi(optarg), atoi(optarg)))
+				die("setresuid");
+			break;
 		case 's':
 			one_by_one = true;
 			break;
@@ -488,7 +493,7 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	if (optind != argc - 1) {
-		fprintf(stderr, "usage: workload SECTION|all [-t TRUTH] [-d DIR] [-p CLEANER_MS] [-s]\n");
+		fprintf(stderr, "usage: workload SECTION|all [-t TRUTH] [-d DIR] [-p CLEANER_MS] [-u UID] [-s]\n");
 		return 2;
 	}
 	truth_open(truth, atoi(period));
