@@ -19,6 +19,9 @@ ask 'SELECT p.pid, p.comm, p.exe, count(*) AS refs, count(DISTINCT r.object_id) 
      FROM processes p JOIN refs r ON r.upid = p.upid AND r.capture_id = p.capture_id
      GROUP BY p.pid, p.comm, p.exe ORDER BY refs DESC LIMIT 12'
 
+ask "SELECT count(*) AS files, count(*) FILTER (WHERE deleted) AS deleted, max(CASE WHEN deleted THEN path END) AS deleted_file,
+            (SELECT coalesce(sum(count), 0) FROM losses) AS lost FROM objects WHERE object_kind = 'file'"
+
 title 'The hottest files'
 ask 'SELECT path, object_kind, refs, pages, reads, writes, execs, processes FROM hot_files WHERE path IS NOT NULL LIMIT 10'
 
