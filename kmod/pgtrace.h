@@ -56,6 +56,7 @@ struct pgt_thread {
 	unsigned long last_page;
 	unsigned long last_ip;
 	unsigned long last_faults;	/* maj_flt + min_flt at the last reference */
+	bool last_cleaned;		/* it was to a cleaned PTE */
 	struct rcu_head rcu;
 };
 

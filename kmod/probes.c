@@ -132,7 +132,8 @@ static bool same_use(struct pgt_thread *t, unsigned long page, unsigned long ip,
 	if (t->last_page != page || t->last_ip != ip)
 		return false;
 	return faults == t->last_faults ||
-	       (state == PTE_THERE && write && faults == t->last_faults + 1);
+	       (state == PTE_THERE && write && t->last_cleaned &&
+		faults == t->last_faults + 1);
 }
 
 static void on_fault(struct pgt_thread *t, struct vm_area_struct *vma, unsigned long addr,
@@ -179,6 +180,7 @@ static void on_fault(struct pgt_thread *t, struct vm_area_struct *vma, unsigned 
 	t->last_page = addr >> PAGE_SHIFT;
 	t->last_ip = ip;
 	t->last_faults = faults;
+	t->last_cleaned = state == PTE_CLEANED;
 }
 
 /* handle_mm_fault(vma, address, flags, regs) */
