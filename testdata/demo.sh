@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 dataset=${1:-target/demo}
 ingest=${PGTRACE_INGEST:-target/debug/pgtrace-ingest}
 sql=${PGTRACE_SQL:-target/debug/pgtrace-sql}
+sql=${sql#"$PWD/"} # shorter to read and to type
 
 title() { printf '\n== %s\n' "$*"; }
 ask() { "$sql" "$dataset" -c "$1"; }

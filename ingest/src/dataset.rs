@@ -40,14 +40,14 @@ pub enum DatasetError {
         found: String,
     },
     /// The manifest cannot be used.
-    #[error("{location}: {path}: {source}")]
+    #[error("{location}: {path}: {cause}")]
     Manifest {
         /// The dataset, as the user named it.
         location: String,
         /// Path of the manifest within it.
         path: String,
         /// What is wrong with it.
-        source: ManifestError,
+        cause: ManifestError,
     },
     /// Somebody else committed this version first.
     #[error("{location}: version {version} was committed by another program meanwhile")]
@@ -66,12 +66,12 @@ pub enum DatasetError {
         detail: String,
     },
     /// The object store failed.
-    #[error("{location}: {source}")]
+    #[error("{location}: {cause}")]
     Store {
         /// The dataset, as the user named it.
         location: String,
         /// The store's own words.
-        source: object_store::Error,
+        cause: object_store::Error,
     },
 }
 
@@ -170,7 +170,7 @@ impl Dataset {
         ));
         let json = next
             .to_json()
-            .map_err(|source| self.manifest_error(&path, source))?;
+            .map_err(|cause| self.manifest_error(&path, cause))?;
         let options = PutOptions::from(PutMode::Create);
         match self
             .store
@@ -185,7 +185,7 @@ impl Dataset {
                 location: self.location.clone(),
                 version: next.version,
             }),
-            Err(source) => Err(store_error(&self.location, source)),
+            Err(cause) => Err(store_error(&self.location, cause)),
         }
     }
 
@@ -259,10 +259,10 @@ impl Dataset {
                     m.version
                 ))),
             })
-            .map_err(|source| DatasetError::Manifest {
+            .map_err(|cause| DatasetError::Manifest {
                 location: location.into(),
                 path: path.to_string(),
-                source,
+                cause,
             })?;
         let dataset = Self {
             location: location.into(),
@@ -274,19 +274,19 @@ impl Dataset {
         Ok((store, prefix, Some(dataset)))
     }
 
-    fn manifest_error(&self, path: &Path, source: ManifestError) -> DatasetError {
+    fn manifest_error(&self, path: &Path, cause: ManifestError) -> DatasetError {
         DatasetError::Manifest {
             location: self.location.clone(),
             path: path.to_string(),
-            source,
+            cause,
         }
     }
 }
 
-fn store_error(location: &str, source: object_store::Error) -> DatasetError {
+fn store_error(location: &str, cause: object_store::Error) -> DatasetError {
     DatasetError::Store {
         location: location.into(),
-        source,
+        cause,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong when raw chunks become a dataset.
+//! What can go wrong when raw chunks become a dataset. A message holds its cause, so there is no `source()`.
 
 use std::path::PathBuf;
 
@@ -10,12 +10,12 @@ use crate::dataset::DatasetError;
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
     /// A file or folder of the input cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Input {
         /// The file or folder.
         path: PathBuf,
         /// The system's own words.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The input names no chunk at all.
     #[error("{}: no raw chunks (*.pgt) in this folder", path.display())]
@@ -95,22 +95,22 @@ pub enum IngestError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     /// A file of the dataset cannot be written.
-    #[error("{location}: cannot write {path}: {source}")]
+    #[error("{location}: cannot write {path}: {cause}")]
     Store {
         /// The dataset.
         location: String,
         /// The file, relative to the dataset.
         path: String,
         /// The store's own words.
-        source: object_store::Error,
+        cause: object_store::Error,
     },
     /// Rows could not be encoded.
-    #[error("cannot encode {path}: {source}")]
+    #[error("cannot encode {path}: {cause}")]
     Parquet {
         /// The file, relative to the dataset.
         path: String,
         /// The encoder's own words.
-        source: parquet::errors::ParquetError,
+        cause: parquet::errors::ParquetError,
     },
     /// Threads or the runtime could not be started.
     #[error("cannot start worker threads: {0}")]
@@ -121,7 +121,7 @@ impl From<arrow::error::ArrowError> for IngestError {
     fn from(e: arrow::error::ArrowError) -> Self {
         Self::Parquet {
             path: "a batch".into(),
-            source: e.into(),
+            cause: e.into(),
         }
     }
 }

@@ -11,6 +11,7 @@ use pgtrace_ingest::inspect::{InspectError, inspect};
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
 use pgtrace_ingest::size;
+use pgtrace_ingest::source::files;
 
 /// Turns raw chunks into a partitioned Parquet dataset that anyone can question in SQL.
 ///
@@ -35,7 +36,7 @@ enum Command {
     /// Shows raw chunks as text: the header, then one line a record.
     #[command(after_help = "Example:\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less")]
     Inspect {
-        /// Raw chunks.
+        /// Raw chunks: files, or folders of them.
         #[arg(required = true)]
         raw: Vec<PathBuf>,
     },
@@ -140,7 +141,7 @@ fn run_inspect(raw: &[PathBuf]) -> anyhow::Result<bool> {
     let stdout = std::io::stdout().lock();
     let mut out = std::io::BufWriter::with_capacity(1 << 16, stdout);
     let mut damaged = false;
-    for path in raw {
+    for path in &files(raw)? {
         match inspect(path, &mut out) {
             Ok(damage) => damaged |= damage,
             // Whoever reads has seen enough.

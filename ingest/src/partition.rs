@@ -288,11 +288,11 @@ impl<'a> RefsWriter<'a> {
                 file.facts.merge(std::mem::take(&mut group.facts));
                 group.append_to(&mut file.writer)
             })
-            .map_err(|source| parquet_error(&file.path, source))?;
+            .map_err(|cause| parquet_error(&file.path, cause))?;
         let waited = file.upload.pending();
         self.runtime
             .block_on(file.upload.append(file.sink.carry_away()))
-            .map_err(|source| store_error(self.dataset, &file.path, source))?;
+            .map_err(|cause| store_error(self.dataset, &file.path, cause))?;
         self.pending = self.pending - waited + file.upload.pending();
         self.peak = self.peak.max(self.staged + self.pending);
         Ok(())
@@ -326,7 +326,7 @@ impl<'a> RefsWriter<'a> {
         let writer = self
             .encoder
             .begin(sink.clone())
-            .map_err(|source| parquet_error(&path, source))?;
+            .map_err(|cause| parquet_error(&path, cause))?;
         let part = if self.dataset.is_local() { 1 } else { PART };
         partition.files += 1;
         partition.file = Some(OpenFile {
@@ -383,7 +383,7 @@ async fn end(
 ) -> Result<FileEntry, IngestError> {
     file.writer
         .finish()
-        .map_err(|source| parquet_error(&file.path, source))?;
+        .map_err(|cause| parquet_error(&file.path, cause))?;
     let rest = file.sink.carry_away();
     let path = file.path;
     let sent = match file.upload.append(rest).await {
@@ -393,7 +393,7 @@ async fn end(
             Err(e)
         }
     };
-    let bytes = sent.map_err(|source| store_error(dataset, &path, source))?;
+    let bytes = sent.map_err(|cause| store_error(dataset, &path, cause))?;
     Ok(FileEntry {
         path,
         bytes,
@@ -427,17 +427,17 @@ fn path(layout: &Layout, (slice, uid, pid): Key, number: usize) -> String {
     format!("{path}/{}-{number:06}.parquet", layout.name)
 }
 
-fn parquet_error(path: &str, source: parquet::errors::ParquetError) -> IngestError {
+fn parquet_error(path: &str, cause: parquet::errors::ParquetError) -> IngestError {
     IngestError::Parquet {
         path: path.into(),
-        source,
+        cause,
     }
 }
 
-fn store_error(dataset: &Dataset, path: &str, source: object_store::Error) -> IngestError {
+fn store_error(dataset: &Dataset, path: &str, cause: object_store::Error) -> IngestError {
     IngestError::Store {
         location: dataset.location().into(),
         path: path.into(),
-        source,
+        cause,
     }
 }

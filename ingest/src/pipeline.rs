@@ -340,20 +340,20 @@ impl<'a> Run<'a> {
             };
             let path = format!("{table}/{name}.parquet");
             let footer = encode::footer(&facts.capture_id, facts.lost, clocks.first());
-            let bytes = tables::to_parquet(table, &batch, footer).map_err(|source| {
+            let bytes = tables::to_parquet(table, &batch, footer).map_err(|cause| {
                 IngestError::Parquet {
                     path: path.clone(),
-                    source,
+                    cause,
                 }
             })?;
             let size = bytes.len() as u64;
             let at = self.dataset.path(&path);
             self.runtime
                 .block_on(self.dataset.store().put(&at, PutPayload::from(bytes)))
-                .map_err(|source| IngestError::Store {
+                .map_err(|cause| IngestError::Store {
                     location: self.dataset.location().into(),
                     path: path.clone(),
-                    source,
+                    cause,
                 })?;
             files.entry(table).or_default().push(FileEntry {
                 path,

@@ -12,12 +12,12 @@ pub enum Error {
     #[error(transparent)]
     Dataset(#[from] pgtrace_ingest::dataset::DatasetError),
     /// No place for rows that do not fit in memory.
-    #[error("spill directory {}: {source} (choose another with --spill-dir)", path.display())]
+    #[error("spill directory {}: {cause} (choose another with --spill-dir)", path.display())]
     SpillDir {
         /// The directory asked for.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A view's file is not in the form the module [`views`](crate::views) describes.
     #[error("view file {file}, line {line}: {detail}")]
@@ -30,12 +30,12 @@ pub enum Error {
         detail: String,
     },
     /// A view cannot be created.
-    #[error("view {name}: {source}")]
+    #[error("view {name}: {cause}")]
     View {
         /// PACKAGE/NAME
         name: String,
         /// Why.
-        source: Box<DataFusionError>,
+        cause: Box<DataFusionError>,
     },
     /// The engine cannot be set up.
     #[error("setting up the query engine: {0}")]
@@ -58,12 +58,12 @@ pub enum Error {
     #[error("writing the result: {0}")]
     Output(std::io::Error),
     /// A file with SQL cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     SqlFile {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The shell cannot use the terminal.
     #[error("terminal: {0}")]

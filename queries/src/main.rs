@@ -136,9 +136,9 @@ fn scripts(cli: &Cli, matches: &ArgMatches) -> anyhow::Result<Vec<Script>> {
     }
     for (at, path) in places("files").zip(&cli.files) {
         let read = std::fs::read_to_string(path);
-        let text = read.map_err(|source| Error::SqlFile {
+        let text = read.map_err(|cause| Error::SqlFile {
             path: path.clone(),
-            source,
+            cause,
         })?;
         scripts.push((
             at,

@@ -116,10 +116,10 @@ impl Session {
 
     /// Adds what the user can do about `error`, where we know it.
     pub fn hint(&self, error: Error) -> Error {
-        let Error::Query(source) = &error else {
+        let Error::Query(cause) = &error else {
             return error;
         };
-        match self.advice(source) {
+        match self.advice(cause) {
             Some(hint) => Error::Hinted {
                 error: Box::new(error),
                 hint,
@@ -175,12 +175,12 @@ fn spill_dir(options: &Options) -> Result<TempDir, Error> {
     let made = tempfile::Builder::new()
         .prefix("pgtrace-sql-")
         .tempdir_in(&path);
-    made.map_err(|source| {
+    made.map_err(|cause| {
         // tempfile adds the name it tried to the message; the reason alone is what a user needs.
-        let source = source
+        let cause = cause
             .raw_os_error()
-            .map_or(source, std::io::Error::from_raw_os_error);
-        Error::SpillDir { path, source }
+            .map_or(cause, std::io::Error::from_raw_os_error);
+        Error::SpillDir { path, cause }
     })
 }
 

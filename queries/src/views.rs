@@ -130,15 +130,15 @@ pub async fn create(ctx: &SessionContext, views: &[View]) -> Result<(), Error> {
     while !waiting.is_empty() {
         let mut failed: Vec<(&View, DataFusionError)> = Vec::new();
         for view in &waiting {
-            if let Err(source) = ctx.sql(&view.sql).await {
-                failed.push((view, source));
+            if let Err(cause) = ctx.sql(&view.sql).await {
+                failed.push((view, cause));
             }
         }
         if failed.len() == waiting.len() {
-            let (view, source) = failed.swap_remove(0);
+            let (view, cause) = failed.swap_remove(0);
             return Err(Error::View {
                 name: format!("{}/{}", view.package, view.name),
-                source: Box::new(source),
+                cause: Box::new(cause),
             });
         }
         waiting = failed.into_iter().map(|(view, _)| view).collect();

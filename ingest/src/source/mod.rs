@@ -73,14 +73,7 @@ pub struct Found {
 /// A file that cannot be read, a folder without chunks, and (unless
 /// `keep_going`) a chunk whose header cannot be used.
 pub fn find(raw: &[PathBuf], keep_going: bool) -> Result<Found, IngestError> {
-    let mut paths = Vec::new();
-    for path in raw {
-        let meta = std::fs::metadata(path).map_err(|e| input(path, e))?;
-        match meta.is_dir() {
-            true => paths.extend(chunks_in(path)?),
-            false => paths.push(path.clone()),
-        }
-    }
+    let paths = files(raw)?;
     let chunks: Vec<Result<Chunk, IngestError>> = paths.par_iter().map(|p| identify(p)).collect();
     let mut found = Found::default();
     let mut recordings: BTreeMap<String, Recording> = BTreeMap::new();
@@ -122,10 +115,26 @@ pub fn find(raw: &[PathBuf], keep_going: bool) -> Result<Found, IngestError> {
     Ok(found)
 }
 
-fn input(path: &Path, source: std::io::Error) -> IngestError {
+/// The files that `raw` names: files as they are, of folders their `*.pgt`, by name.
+///
+/// # Errors
+/// A file or folder that cannot be read, a folder without chunks.
+pub fn files(raw: &[PathBuf]) -> Result<Vec<PathBuf>, IngestError> {
+    let mut paths = Vec::new();
+    for path in raw {
+        let meta = std::fs::metadata(path).map_err(|e| input(path, e))?;
+        match meta.is_dir() {
+            true => paths.extend(chunks_in(path)?),
+            false => paths.push(path.clone()),
+        }
+    }
+    Ok(paths)
+}
+
+fn input(path: &Path, cause: std::io::Error) -> IngestError {
     IngestError::Input {
         path: path.into(),
-        source,
+        cause,
     }
 }
 
