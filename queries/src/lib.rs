@@ -7,6 +7,7 @@
 pub mod describe;
 mod error;
 pub mod output;
+mod pool;
 mod prune;
 mod reader;
 pub mod run;

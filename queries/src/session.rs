@@ -7,7 +7,6 @@ use std::sync::Arc;
 use datafusion::common::DataFusionError;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -18,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::Error;
 use crate::error::closest;
+use crate::pool::Pool;
 use crate::table::{DATASET_URL, ManifestTable};
 use crate::views::{self, View};
 
@@ -185,8 +185,7 @@ fn spill_dir(options: &Options) -> Result<TempDir, Error> {
 }
 
 fn runtime(options: &Options, spill: &TempDir) -> Result<Arc<RuntimeEnv>, DataFusionError> {
-    const NAMED_IN_ERRORS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
-    let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory), NAMED_IN_ERRORS);
+    let pool = Pool::new(options.memory, options.threads.get());
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill.path().to_owned()]))
         .with_max_temp_directory_size(u64::MAX); // the disk's own size is the limit

@@ -1,0 +1,105 @@
+//! The memory pool: DataFusion's fair one, with a bound on what one merge of spilled runs may take.
+//!
+//! A sort that spilled reserves room for as many of its runs as the pool has left, and gives none of it back until
+//! it ends. Several at once, one a partition, then starve whatever reads them, and a query fails that needs little.
+//! Refused, a merge takes fewer runs at a time and one round more.
+
+use std::fmt::{self, Display, Formatter};
+use std::num::NonZeroUsize;
+
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
+
+/// DataFusion's name of a merge of spilled runs; the partition follows in brackets.
+const MERGE: &str = "ExternalSorterMerge";
+/// Consumers that an error about memory names.
+const NAMED_IN_ERRORS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
+
+/// A fair pool in which all merges together leave half of the memory to others.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    inner: TrackConsumersPool<FairSpillPool>,
+    merge_limit: usize,
+}
+
+impl Pool {
+    /// A pool of `memory` bytes for plans of `threads` partitions.
+    pub(crate) fn new(memory: usize, threads: usize) -> Self {
+        Self {
+            inner: TrackConsumersPool::new(FairSpillPool::new(memory), NAMED_IN_ERRORS),
+            merge_limit: memory / 2 / threads.max(1),
+        }
+    }
+}
+
+impl MemoryPool for Pool {
+    fn name(&self) -> &str {
+        "pgtrace"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.inner.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.inner.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.inner.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.inner.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        let wanted = reservation.size().saturating_add(additional);
+        if wanted > self.merge_limit && reservation.consumer().name().starts_with(MERGE) {
+            return Err(DataFusionError::ResourcesExhausted(format!(
+                "{} may hold {} bytes, asked for {wanted}",
+                reservation.consumer().name(),
+                self.merge_limit
+            )));
+        }
+        self.inner.try_grow(reservation, additional)
+    }
+
+    fn reserved(&self) -> usize {
+        self.inner.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.inner.memory_limit()
+    }
+}
+
+impl Display for Pool {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn merges_leave_half_to_others() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(Pool::new(1000, 2));
+        let merges = [0, 1].map(|i| MemoryConsumer::new(format!("{MERGE}[{i}]")).register(&pool));
+        for merge in &merges {
+            assert!(merge.try_grow(251).is_err());
+            merge.try_grow(250).unwrap();
+            assert!(merge.try_grow(1).is_err());
+        }
+        let reader = MemoryConsumer::new("SortPreservingMergeExec[0]").register(&pool);
+        reader.try_grow(500).unwrap();
+        assert!(reader.try_grow(1).is_err(), "the pool's own limit holds");
+    }
+}
