@@ -17,7 +17,7 @@ const MERGE: &str = "ExternalSorterMerge";
 /// Consumers that an error about memory names.
 const NAMED_IN_ERRORS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
-/// A fair pool in which all merges together leave half of the memory to others.
+/// A fair pool in which all merges together leave a quarter of the memory to others.
 #[derive(Debug)]
 pub(crate) struct Pool {
     inner: TrackConsumersPool<FairSpillPool>,
@@ -29,7 +29,7 @@ impl Pool {
     pub(crate) fn new(memory: usize, threads: usize) -> Self {
         Self {
             inner: TrackConsumersPool::new(FairSpillPool::new(memory), NAMED_IN_ERRORS),
-            merge_limit: memory / 2 / threads.max(1),
+            merge_limit: memory / 4 * 3 / threads.max(1),
         }
     }
 }
@@ -90,16 +90,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merges_leave_half_to_others() {
+    fn merges_leave_a_quarter_to_others() {
         let pool: Arc<dyn MemoryPool> = Arc::new(Pool::new(1000, 2));
         let merges = [0, 1].map(|i| MemoryConsumer::new(format!("{MERGE}[{i}]")).register(&pool));
         for merge in &merges {
-            assert!(merge.try_grow(251).is_err());
-            merge.try_grow(250).unwrap();
+            assert!(merge.try_grow(376).is_err());
+            merge.try_grow(375).unwrap();
             assert!(merge.try_grow(1).is_err());
         }
         let reader = MemoryConsumer::new("SortPreservingMergeExec[0]").register(&pool);
-        reader.try_grow(500).unwrap();
+        reader.try_grow(250).unwrap();
         assert!(reader.try_grow(1).is_err(), "the pool's own limit holds");
     }
 }
