@@ -13,6 +13,8 @@ PATH=$PATH:/usr/sbin:/sbin
 command -v mkfs.ext4 >/dev/null || die 2 "mkfs.ext4 is missing (package e2fsprogs)"
 out=$REPO_DIR/target/vm/$version-ext4
 mkdir -p "$out"
+exec 8>"$out/.lock" # machines are started two at a time
+flock 8
 if [[ ! -e $out/modules-of || $(<"$out/modules-of") != "$(release_of "$version")" ]]; then
     rm -f "$out"/*.ko
     number=10
@@ -27,8 +29,10 @@ if [[ ! -e $out/modules-of || $(<"$out/modules-of") != "$(release_of "$version")
     done
     release_of "$version" >"$out/modules-of"
 fi
-# A fresh one each time, always the same: 32 MB, of which little is written.
-rm -f "$out/image"
-truncate -s 32M "$out/image"
-mkfs.ext4 -q -F -U 70677472-6163-4500-8000-000000000001 -E hash_seed=70677472-6163-4500-8000-000000000002 "$out/image"
+# Always the same 32 MB, of which little is written; every machine gets its own copy.
+if [[ ! -e $out/image ]]; then
+    truncate -s 32M "$out/image.new"
+    mkfs.ext4 -q -F -U 70677472-6163-4500-8000-000000000001 -E hash_seed=70677472-6163-4500-8000-000000000002 "$out/image.new"
+    mv "$out/image.new" "$out/image"
+fi
 printf '%s\n' "$out"
