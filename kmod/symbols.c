@@ -79,8 +79,11 @@ int pgt_symbols_init(void)
 	err = register_kprobe(&kp);
 	if (err)
 		return err;
-	/* IBT kernels put the probe behind the ENDBR: call the function's start. */
-	static_call_update(pgt_lookup_name, (void *)((unsigned long)kp.addr & ~0xfUL));
+	/*
+	 * On IBT kernels the probe's address is behind the function's ENDBR. A
+	 * static call is direct and needs none, so it may enter there.
+	 */
+	static_call_update(pgt_lookup_name, (void *)kp.addr);
 	unregister_kprobe(&kp);
 
 	flush = lookup("flush_tlb_mm_range");
