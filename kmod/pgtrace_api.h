@@ -12,9 +12,11 @@
  * traced machine; the chunk header says which.
  *
  * Two relay channels a CPU, as files in debugfs/pgtrace/:
- *   refsN    PGT_KIND_REF, and PGT_KIND_LOST where references were lost
- *   namesN   everything else: few, and never overwritten
- * Sequence numbers count per CPU and channel from 0 for one recording. A record
+ *   refsN    what happens, in order: REF, and around it MAP, AROUND, ACTIVE and
+ *            CLEAN; LOST where some of it was lost. May be overwritten.
+ *   namesN   what things are, and the state of the recorder: PROCESS, MAPPING,
+ *            OBJECT, EXIT, LEVEL, POLICY, CLOCK: few, and never overwritten
+ * A reader takes every kind from either channel. Sequence numbers count per CPU and channel from 0 for one recording. A record
  * that did not fit consumes its number too, so gaps = losses, exactly.
  */
 #ifndef PGTRACE_API_H
@@ -35,6 +37,10 @@
 #define PGT_KIND_LEVEL		7	/* struct pgt_level */
 #define PGT_KIND_CLEAN		8	/* struct pgt_clean */
 #define PGT_KIND_CLOCK		9	/* struct pgt_clock */
+#define PGT_KIND_POLICY		10	/* struct pgt_policy */
+#define PGT_KIND_MAP		11	/* struct pgt_map */
+#define PGT_KIND_AROUND		12	/* struct pgt_around */
+#define PGT_KIND_ACTIVE		13	/* struct pgt_active */
 
 struct pgt_header {
 	__u8	magic;		/* PGT_MAGIC */
@@ -82,7 +88,10 @@ struct pgt_header {
 #define PGT_ACCESS_WRITE	2
 #define PGT_ACCESS_EXEC		3
 
-/* One page reference. 64 bytes. */
+/*
+ * One page reference. 64 bytes. A page may leave the page cache while a process
+ * runs that is not traced (kswapd, say): tgid, tid and uid are 0 then.
+ */
 struct pgt_ref {
 	struct pgt_header h;
 	__u32	tgid;		/* process (thread-group id), initial pid namespace */
@@ -98,6 +107,7 @@ struct pgt_ref {
 #define PGT_PROCESS_ATTACHED	0x01	/* existed before it was traced */
 #define PGT_PROCESS_FORKED	0x02	/* born of a traced process */
 #define PGT_PROCESS_EXECED	0x04	/* called exec: comm, exe changed */
+#define PGT_PROCESS_DETACHED	0x08	/* not traced any more from here on; it lives on */
 
 /*
  * What a process is from time_ns on, until its next PROCESS or its EXIT.
@@ -184,7 +194,7 @@ struct pgt_exit {
 /* pgt_lost.cause */
 #define PGT_LOST_BUFFER_FULL	1	/* the reader was too slow */
 #define PGT_LOST_PROBE_MISSED	2	/* the hook itself could not run (count only, no seq) */
-#define PGT_LOST_NO_MEMORY	3	/* no memory for the tables of names (count only, no seq) */
+#define PGT_LOST_NO_MEMORY	3	/* no memory for the module's tables (count only, no seq) */
 
 /*
  * count records of this CPU's channel were lost here, the last of them directly
@@ -204,8 +214,8 @@ struct pgt_lost {
 
 #define PGT_LEVEL_OFF	0
 #define PGT_LEVEL_LIGHT	1	/* first-touch faults */
-#define PGT_LEVEL_RICH	2	/* and re-references, forced by the cleaner */
-#define PGT_LEVEL_FULL	3	/* and page-cache look-ups */
+#define PGT_LEVEL_RICH	2	/* and re-references, mapping life, fault-around */
+#define PGT_LEVEL_FULL	3	/* and page-cache look-ups, inserts, evictions */
 
 /* What is recorded changed: at start, at a switch, and (to OFF) at stop. */
 struct pgt_level {
@@ -214,6 +224,79 @@ struct pgt_level {
 	__u8	to;
 	__u16	reserved;
 	__u32	clean_ms;	/* period of the cleaner; 0: off */
+};
+
+#define PGT_POLICY_NONE		0	/* present pages stay present: first touches only */
+#define PGT_POLICY_TIMER	1	/* all of them are made to fault once a period */
+#define PGT_POLICY_FIFO		2	/* all but the last N touched ones fault at their next touch */
+
+/* How pages are made to fault again, and how references are kept. At start and at a switch. */
+struct pgt_policy {
+	struct pgt_header h;
+	__u8	policy;		/* PGT_POLICY_* */
+	__u8	grain;		/* page order of huge pages: 0 = split to base pages, 9 = left whole */
+	__u8	overwrite;	/* 1: the refs channel keeps the newest records, 0: the oldest */
+	__u8	reserved;
+	__u32	clean_ms;	/* TIMER: period in ms */
+	__u32	fifo;		/* FIFO: pages that may be active in one address space */
+	__u32	reserved2;
+};
+
+#define PGT_MAP_MMAP		1	/* mapped: mmap, shmat, a program's segments at exec */
+#define PGT_MAP_MUNMAP		2	/* unmapped: munmap, shmdt, what a new mapping replaced */
+#define PGT_MAP_MREMAP		3	/* moved or resized, from old_start..old_end */
+#define PGT_MAP_BRK		4	/* the heap after brk() */
+#define PGT_MAP_STACK		5	/* a stack after it has grown */
+#define PGT_MAP_MPROTECT	6	/* what may be done with it changed */
+
+/*
+ * An address space changed (levels rich and full). exec, fork and exit are
+ * PROCESS and EXIT records: their mappings go or come as a whole.
+ */
+struct pgt_map {
+	struct pgt_header h;
+	__u32	tgid;
+	__u32	tid;
+	__u32	object;		/* what backs it, once a page of it was referenced; 0: not named so far */
+	__u8	op;		/* PGT_MAP_* */
+	__u8	prot;		/* PGT_PROT_*; 0 for MUNMAP */
+	__u16	reserved;
+	__u64	start;		/* first address */
+	__u64	end;		/* address behind the last */
+	__u64	page;		/* page index in the object at start */
+	__u64	old_start;	/* MREMAP: where it was; otherwise 0 */
+	__u64	old_end;
+};
+
+/*
+ * A fault on a page of a file maps those of its neighbours that are in memory
+ * (fault-around): their first touches do not fault. They lie in this range.
+ */
+struct pgt_around {
+	struct pgt_header h;
+	__u32	tgid;
+	__u32	tid;
+	__u32	object;
+	__u32	pages;		/* length of the range */
+	__u64	addr;		/* where its first page is mapped */
+	__u64	page;		/* page index in the object at addr */
+	__u64	touched;	/* the address that was touched */
+};
+
+/* pgt_header.flags of a PGT_KIND_ACTIVE */
+#define PGT_ACTIVE_DIRTIED	0x01	/* written to while it was active */
+#define PGT_ACTIVE_REREFERENCED	0x02	/* touched again after its first use */
+#define PGT_ACTIVE_GONE		0x04	/* unmapped or reclaimed before its turn: nothing else is known */
+
+/* A page's time in the active-PTE FIFO is over: its next touch faults. */
+struct pgt_active {
+	struct pgt_header h;
+	__u32	tgid;
+	__u32	object;
+	__u64	addr;		/* of the page */
+	__u64	page;		/* index in the object, and order, as in pgt_ref */
+	__u64	since_ns;	/* when it became active, CLOCK_MONOTONIC */
+	__u64	reserved;
 };
 
 /* One pass of the cleaner over one address space. */
