@@ -137,6 +137,7 @@ fn record(args: Record) -> anyhow::Result<ExitCode> {
             pids: args.pid,
             uids: args.uid,
             command: args.cmd,
+            ..Targets::default()
         },
         dir: args.output,
         level: match args.level {

@@ -34,6 +34,14 @@ pub enum Record {
     Clean(CleanPass),
     /// The clocks, read together.
     Clock(Clock),
+    /// How pages are made to fault again changed.
+    Policy(PolicyChange),
+    /// An address space changed.
+    Map(MapChange),
+    /// A fault mapped neighbours, too.
+    Around(Around),
+    /// A page's time in the active-PTE FIFO is over.
+    Active(ActivePage),
 }
 
 impl Record {
@@ -50,6 +58,10 @@ impl Record {
             Record::Level(r) => r.stamp,
             Record::Clean(r) => r.stamp,
             Record::Clock(r) => r.stamp,
+            Record::Policy(r) => r.stamp,
+            Record::Map(r) => r.stamp,
+            Record::Around(r) => r.stamp,
+            Record::Active(r) => r.stamp,
         }
     }
 
@@ -66,6 +78,10 @@ impl Record {
             Record::Level(_) => "level",
             Record::Clean(_) => "clean",
             Record::Clock(_) => "clock",
+            Record::Policy(_) => "policy",
+            Record::Map(_) => "map",
+            Record::Around(_) => "around",
+            Record::Active(_) => "active",
         }
     }
 }
@@ -75,7 +91,8 @@ impl Record {
 pub struct PageRef {
     /// Where the record stands.
     pub stamp: Stamp,
-    /// Process (thread-group id), initial pid namespace.
+    /// Process (thread-group id), initial pid namespace; with `tid` and `uid` 0 where a page left the page cache while
+    /// an untraced process ran.
     pub tgid: u32,
     /// Thread.
     pub tid: u32,
@@ -128,6 +145,8 @@ pub struct Process {
     pub forked: bool,
     /// It called exec.
     pub execed: bool,
+    /// It is not traced any more from here on, and lives on.
+    pub detached: bool,
     /// Command name, at most 16 bytes.
     pub comm: String,
     /// Path of the executable.
@@ -265,6 +284,103 @@ pub struct Clock {
     pub boottime_ns: u64,
 }
 
+/// How pages are made to fault again, and how references are kept: at start and at a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PolicyChange {
+    /// Where the record stands.
+    pub stamp: Stamp,
+    /// The policy from now on.
+    pub policy: Policy,
+    /// Page order of huge pages: 0 = split to base pages, 9 = left whole.
+    pub grain: u8,
+    /// The refs channel keeps the newest records, not the oldest.
+    pub overwrite: bool,
+    /// [`Policy::Timer`]: its period in ms.
+    pub clean_ms: u32,
+    /// [`Policy::Fifo`]: pages that may be active in one address space.
+    pub fifo: u32,
+}
+
+/// An address space changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MapChange {
+    /// Where the record stands.
+    pub stamp: Stamp,
+    /// The process.
+    pub tgid: u32,
+    /// The thread that did it.
+    pub tid: u32,
+    /// [`Object::object`] behind it; 0: not named so far.
+    pub object: u32,
+    /// What was done.
+    pub op: MapOp,
+    /// PROT_READ.
+    pub read: bool,
+    /// PROT_WRITE.
+    pub write: bool,
+    /// PROT_EXEC.
+    pub exec: bool,
+    /// MAP_SHARED.
+    pub shared: bool,
+    /// First address.
+    pub start: u64,
+    /// Address behind the last.
+    pub end: u64,
+    /// Page index in the object at `start`.
+    pub page: u64,
+    /// [`MapOp::Mremap`]: first address before; otherwise 0.
+    pub old_start: u64,
+    /// [`MapOp::Mremap`]: address behind the last before; otherwise 0.
+    pub old_end: u64,
+}
+
+/// A fault on a page of a file mapped its neighbours in this range, too, as far as they were in memory: their first
+/// touches do not fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Around {
+    /// Where the record stands.
+    pub stamp: Stamp,
+    /// The process.
+    pub tgid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// [`Object::object`] of the file.
+    pub object: u32,
+    /// Length of the range in pages.
+    pub pages: u32,
+    /// Where its first page is mapped.
+    pub addr: u64,
+    /// Page index in the object at `addr`.
+    pub page: u64,
+    /// The address that was touched.
+    pub touched: u64,
+}
+
+/// A page's time in the active-PTE FIFO is over: its next touch faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ActivePage {
+    /// Where the record stands.
+    pub stamp: Stamp,
+    /// The process.
+    pub tgid: u32,
+    /// [`Object::object`] of what backs the page.
+    pub object: u32,
+    /// Address of the page.
+    pub addr: u64,
+    /// Page index in the object, in base pages.
+    pub page: u64,
+    /// Order of the page: 0 = base page, 9 = 2 MiB.
+    pub page_order: u8,
+    /// When it became active, CLOCK_MONOTONIC ns.
+    pub since_ns: u64,
+    /// Written to while it was active.
+    pub dirtied: bool,
+    /// Touched again after its first use.
+    pub rereferenced: bool,
+    /// Unmapped or reclaimed before its turn: nothing else is known.
+    pub gone: bool,
+}
+
 /// An enum whose values have fixed names, the ones that appear in SQL.
 macro_rules! named_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -346,9 +462,9 @@ named_enum! {
 named_enum! {
     /// One of the two relay channels of a CPU.
     Channel {
-        /// Page references.
+        /// Page references, and what happens around them.
         Refs = "refs",
-        /// Everything else.
+        /// What things are, and the state of the recorder.
         Names = "names",
     }
 }
@@ -372,9 +488,39 @@ named_enum! {
         Off = "off",
         /// First-touch faults.
         Light = "light",
-        /// And re-references, forced by the cleaner.
+        /// And re-references, mapping life, fault-around.
         Rich = "rich",
-        /// And page-cache look-ups.
+        /// And page-cache look-ups, inserts, evictions.
         Full = "full",
+    }
+}
+
+named_enum! {
+    /// How pages that are present are made to fault again.
+    Policy {
+        /// Not at all: first touches only.
+        None = "none",
+        /// All of them, once a period.
+        Timer = "timer",
+        /// All but the last touched ones.
+        Fifo = "fifo",
+    }
+}
+
+named_enum! {
+    /// What was done to an address space.
+    MapOp {
+        /// Mapped: mmap, shmat, a program's segments at exec.
+        Mmap = "mmap",
+        /// Unmapped: munmap, shmdt, what a new mapping replaced.
+        Munmap = "munmap",
+        /// Moved or resized.
+        Mremap = "mremap",
+        /// The heap, after brk().
+        Brk = "brk",
+        /// A stack, after it has grown.
+        Stack = "stack",
+        /// What may be done with it changed.
+        Mprotect = "mprotect",
     }
 }

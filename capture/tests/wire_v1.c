@@ -1,63 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
  * Writes the frozen bytes of wire version 1 and what they say, from the header alone: our decoder is checked against
- * this program, never against our encoder. Values are chosen so that no two bytes of a field are alike.
+ * this program, never against our encoder. Records added since then are in wire_v1_2.c.
  *
  *   cc -I kmod capture/tests/wire_v1.c -o wire_v1
  *   ./wire_v1 native > testdata/wire-v1.bin  (on a little-endian machine)
  *   ./wire_v1 swapped > testdata/wire-v1-be.bin
  *   ./wire_v1 text > testdata/wire-v1.txt
  */
-#include <stdio.h>
-#include <string.h>
-#include "pgtrace_api.h"
-
-static int text, swapped;
-
-static __u16 w16(__u16 x) { return swapped ? __builtin_bswap16(x) : x; }
-static __u32 w32(__u32 x) { return swapped ? __builtin_bswap32(x) : x; }
-static __u64 w64(__u64 x) { return swapped ? __builtin_bswap64(x) : x; }
-
-static unsigned long long seq = 0x0102030405060700ULL;
-
-/* Begins a record: fills its header, or prints its stamp. */
-static struct pgt_header head(const char *name, __u8 kind, __u8 flags, size_t len)
-{
-	struct pgt_header h = { 0 };
-	__u16 cpu = 0x0203;
-	__u64 now = 0x1112131415161700ULL + seq % 256;
-	int kind_is_unknown = !strcmp(name, "unknown"); /* a reader tells no more of it */
-
-	h.magic = PGT_MAGIC;
-	h.version = PGT_VERSION;
-	h.kind = kind;
-	h.flags = flags;
-	h.len = w16(len);
-	h.cpu = w16(cpu);
-	h.seq = w64(seq);
-	h.time_ns = w64(now);
-	if (text && kind_is_unknown)
-		printf("unknown seq=%llu", seq);
-	else if (text)
-		printf("%s cpu=%u seq=%llu time_ns=%llu", name, cpu, seq, (unsigned long long)now);
-	seq++;
-	return h;
-}
-
-static void put(const void *bytes, size_t len)
-{
-	if (!text)
-		fwrite(bytes, 1, len, stdout);
-}
-
-static void pad(size_t len)
-{
-	static const char zero[8];
-
-	put(zero, (8 - len % 8) % 8);
-}
-
-#define SAY(...) do { if (text) printf(__VA_ARGS__); } while (0)
+#include "wire_frozen.h"
 
 static void ref(__u64 page, unsigned order, unsigned event, const char *event_name, unsigned access,
 		const char *access_name, __u8 flags, const char *flag_text, __u64 addr, __u64 ip)
@@ -233,8 +184,7 @@ int main(int argc, char **argv)
 	static char longest[65528];
 	size_t room = sizeof(longest) - sizeof(struct pgt_object);
 
-	text = argc > 1 && !strcmp(argv[1], "text");
-	swapped = argc > 1 && !strcmp(argv[1], "swapped");
+	mode(argc, argv);
 
 	ref(0x000123456789abcdULL, 0, PGT_EVENT_FAULT, "fault", PGT_ACCESS_READ, "read", 0, "major=no",
 	    0x00007fffdeadb000ULL, 0x0000555512345678ULL);

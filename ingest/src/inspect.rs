@@ -103,6 +103,13 @@ fn records(
     Ok(false)
 }
 
+/// Protection as /proc/PID/maps shows it: read, write, exec, shared or private.
+fn protection([read, write, exec, shared]: [bool; 4]) -> String {
+    let bit = |on, c| if on { c } else { '-' };
+    let last = if shared { 's' } else { 'p' };
+    String::from_iter([bit(read, 'r'), bit(write, 'w'), bit(exec, 'x'), last])
+}
+
 /// One line: kind, place, and what is special to the kind.
 fn line(record: &Record) -> String {
     let stamp = record.stamp();
@@ -119,20 +126,28 @@ fn line(record: &Record) -> String {
             r.tgid, r.tid, r.uid, r.event, r.access, r.object, r.page, r.page_order, r.addr, r.ip
         ),
         Record::Process(p) => format!(
-            "pid {} ppid {} uid {} start_boot_ns {} comm {:?} exe {:?} cwd {:?} cgroup {:?}",
-            p.tgid, p.ppid, p.uid, p.start_boot_ns, p.comm, p.exe, p.cwd, p.cgroup
+            "pid {} ppid {} uid {} start_boot_ns {} comm {:?} exe {:?} cwd {:?} cgroup {:?}{}{}{}{}",
+            p.tgid,
+            p.ppid,
+            p.uid,
+            p.start_boot_ns,
+            p.comm,
+            p.exe,
+            p.cwd,
+            p.cgroup,
+            if p.attached { " attached" } else { "" },
+            if p.forked { " forked" } else { "" },
+            if p.execed { " execed" } else { "" },
+            if p.detached { " detached" } else { "" }
         ),
         Record::Mapping(m) => format!(
-            "pid {} object {} {:#x}-{:#x} page {} {}{}{}{}",
+            "pid {} object {} {:#x}-{:#x} page {} {}",
             m.tgid,
             m.object,
             m.start,
             m.end,
             m.page,
-            if m.read { 'r' } else { '-' },
-            if m.write { 'w' } else { '-' },
-            if m.exec { 'x' } else { '-' },
-            if m.shared { 's' } else { 'p' }
+            protection([m.read, m.write, m.exec, m.shared])
         ),
         Record::Object(o) => format!(
             "object {} {} pid {} dev {}:{} ino {} generation {} path {:?}{}{}",
@@ -164,6 +179,43 @@ fn line(record: &Record) -> String {
         Record::Clock(c) => format!(
             "monotonic_ns {} utc_ns {} boottime_ns {}",
             c.monotonic_ns, c.realtime_ns, c.boottime_ns
+        ),
+        Record::Policy(p) => format!(
+            "{} clean_ms {} fifo {} grain {}{}",
+            p.policy,
+            p.clean_ms,
+            p.fifo,
+            p.grain,
+            if p.overwrite { " overwrite" } else { "" }
+        ),
+        Record::Map(m) => format!(
+            "{} pid {} tid {} object {} {:#x}-{:#x} page {} {} from {:#x}-{:#x}",
+            m.op,
+            m.tgid,
+            m.tid,
+            m.object,
+            m.start,
+            m.end,
+            m.page,
+            protection([m.read, m.write, m.exec, m.shared]),
+            m.old_start,
+            m.old_end
+        ),
+        Record::Around(a) => format!(
+            "pid {} tid {} object {} page {} pages {} addr {:#x} touched {:#x}",
+            a.tgid, a.tid, a.object, a.page, a.pages, a.addr, a.touched
+        ),
+        Record::Active(a) => format!(
+            "pid {} object {} page {} order {} addr {:#x} since {}{}{}{}",
+            a.tgid,
+            a.object,
+            a.page,
+            a.page_order,
+            a.addr,
+            a.since_ns,
+            if a.dirtied { " dirtied" } else { "" },
+            if a.rereferenced { " rereferenced" } else { "" },
+            if a.gone { " gone" } else { "" }
         ),
     };
     format!("{head} {rest}")

@@ -123,7 +123,13 @@ impl Collector {
                 Record::Process(p) => descriptions.entry(p.tgid).or_default().push(p),
                 Record::Exit(e) => exits.push(e),
                 Record::Object(_) | Record::Mapping(_) => later.push(record),
-                Record::Level(_) | Record::Clean(_) | Record::Clock(_) => names.marks.push(record),
+                Record::Level(_)
+                | Record::Clean(_)
+                | Record::Clock(_)
+                | Record::Policy(_)
+                | Record::Map(_)
+                | Record::Around(_)
+                | Record::Active(_) => names.marks.push(record),
                 // Losses are the tracker's; references do not come this way.
                 Record::Lost(_) | Record::Ref(_) => {}
             }

@@ -25,6 +25,7 @@ fn process(seq: u64, time_ns: u64, tgid: u32, start_ms: u64, comm: &str) -> Reco
         attached: false,
         forked: true,
         execed: false,
+        detached: false,
         comm: comm.into(),
         exe: None,
         cwd: None,

@@ -10,12 +10,26 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// Version of the recorder.
     pub tool: String,
-    /// Version of the module.
+    /// What saw the references: `kmod` or `perf`; empty in recordings older than the choice: `kmod`.
+    pub source: String,
+    /// Version of the module; empty where there was none.
     pub module: String,
     /// `light`, `rich` or `full`.
     pub level: String,
     /// Period of the cleaner in ms; 0: off.
     pub clean_ms: u32,
+    /// Pages that may be active in one address space; 0: no FIFO.
+    pub fifo: u32,
+    /// `4k` (huge pages are split) or `2m` (they are left whole); empty: `4k`.
+    pub grain: String,
+    /// What is traced of the children of what is traced: `exec`, `fork` or `none`; empty: `exec`.
+    pub follow: String,
+    /// The refs channels keep the newest records, and snapshots are taken of them.
+    pub overwrite: bool,
+    /// How much of the recording's end is kept, as on the command line (`2GiB`, `60s`); empty: all of it.
+    pub keep_last: String,
+    /// Only snapshots reach the disk; between them the newest records wait in memory.
+    pub in_memory: bool,
     /// What was traced.
     pub targets: Targets,
     /// Bytes of a sub-buffer of the refs channel.
@@ -36,7 +50,15 @@ pub struct Settings {
     pub duration_ms: u64,
 }
 
-/// What was traced; forks and threads are followed.
+impl Settings {
+    /// The oldest references were given up on purpose: what is missing before the kept ones was not lost.
+    #[must_use]
+    pub fn keeps_only_the_newest(&self) -> bool {
+        self.overwrite || self.in_memory || !self.keep_last.is_empty()
+    }
+}
+
+/// What was traced; threads are followed, children as [`Settings::follow`] says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Targets {
@@ -44,6 +66,12 @@ pub struct Targets {
     pub pids: Vec<u32>,
     /// Users whose processes are traced.
     pub uids: Vec<u32>,
+    /// Command names whose processes are traced.
+    pub comms: Vec<String>,
+    /// Control groups whose processes are traced.
+    pub cgroups: Vec<String>,
+    /// Every process but the recorder is traced.
+    pub all: bool,
     /// The command the recorder started, with its arguments.
     pub command: Vec<String>,
 }

@@ -304,6 +304,7 @@ impl Session<'_> {
                 rotate_bytes: o.rotate_bytes,
                 rotate_ms: o.rotate_after.as_millis() as u64,
                 duration_ms: o.duration.map_or(0, |d| d.as_millis() as u64),
+                ..Settings::default()
             },
         };
         Ok(Plan {

@@ -16,6 +16,7 @@ enum Key {
     Mapping { tgid: u32, start: u64 },
     Object(u32),
     Level,
+    Policy,
     Clock,
 }
 
@@ -116,13 +117,19 @@ impl Inner {
             }),
             Record::Object(r) => Some(Key::Object(r.object)),
             Record::Level(_) => Some(Key::Level),
+            Record::Policy(_) => Some(Key::Policy),
             Record::Clock(_) => Some(Key::Clock),
             Record::Exit(r) => {
                 self.ended.push((self.learned, r.tgid));
                 None
             }
             // Of their own CPU's stream alone: repeated elsewhere they would say something else.
-            Record::Ref(_) | Record::Lost(_) | Record::Clean(_) => return,
+            Record::Ref(_)
+            | Record::Lost(_)
+            | Record::Clean(_)
+            | Record::Map(_)
+            | Record::Around(_)
+            | Record::Active(_) => return,
         };
         if let Some(key) = key {
             self.known.insert(key, (self.learned, bytes.into()));
@@ -152,7 +159,7 @@ impl Inner {
                 Key::Process { tgid, .. } | Key::Mapping { tgid, .. } => {
                     gone.get(tgid).is_none_or(|end| *number > *end)
                 }
-                Key::Object(_) | Key::Level | Key::Clock => true,
+                Key::Object(_) | Key::Level | Key::Policy | Key::Clock => true,
             });
         }
     }
@@ -196,6 +203,7 @@ mod tests {
             attached: false,
             forked: false,
             execed: false,
+            detached: false,
             comm: comm.into(),
             exe: None,
             cwd: None,

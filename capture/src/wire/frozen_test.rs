@@ -45,6 +45,12 @@ fn ref_text(r: &PageRef) -> String {
     )
 }
 
+fn prot_text([read, write, exec, shared]: [bool; 4]) -> String {
+    let bit = |on, c| if on { c } else { '-' };
+    let last = if shared { 's' } else { 'p' };
+    String::from_iter([bit(read, 'r'), bit(write, 'w'), bit(exec, 'x'), last])
+}
+
 fn text(item: &Item) -> String {
     let record = match item {
         Item::Record(record) => record,
@@ -66,7 +72,7 @@ fn text(item: &Item) -> String {
     let body = match record {
         Record::Ref(r) => ref_text(r),
         Record::Process(r) => format!(
-            "tgid={} ppid={} uid={} gid={} start_ns={} start_boot_ns={}{}{}{} comm=[{}] exe={} cwd={} cgroup={}",
+            "tgid={} ppid={} uid={} gid={} start_ns={} start_boot_ns={}{}{}{}{} comm=[{}] exe={} cwd={} cgroup={}",
             r.tgid,
             r.ppid,
             r.uid,
@@ -76,21 +82,14 @@ fn text(item: &Item) -> String {
             yes(r.attached, "attached"),
             yes(r.forked, "forked"),
             yes(r.execed, "execed"),
+            yes(r.detached, "detached"),
             r.comm,
             opt(&r.exe),
             opt(&r.cwd),
             opt(&r.cgroup),
         ),
         Record::Mapping(r) => {
-            let bit = |on, c| if on { c } else { '-' };
-            let prot: String = [
-                bit(r.read, 'r'),
-                bit(r.write, 'w'),
-                bit(r.exec, 'x'),
-                if r.shared { 's' } else { 'p' },
-            ]
-            .iter()
-            .collect();
+            let prot = prot_text([r.read, r.write, r.exec, r.shared]);
             format!(
                 "tgid={} object={} start={:#x} end={:#x} page={} prot={prot}",
                 r.tgid, r.object, r.start, r.end, r.page
@@ -123,6 +122,37 @@ fn text(item: &Item) -> String {
             "monotonic_ns={} realtime_ns={} boottime_ns={}",
             r.monotonic_ns, r.realtime_ns, r.boottime_ns
         ),
+        Record::Policy(r) => format!(
+            "policy={} grain={}{} clean_ms={} fifo={}",
+            r.policy,
+            r.grain,
+            yes(r.overwrite, "overwrite"),
+            r.clean_ms,
+            r.fifo
+        ),
+        Record::Map(r) => {
+            let prot = prot_text([r.read, r.write, r.exec, r.shared]);
+            format!(
+                "op={} tgid={} tid={} object={} start={:#x} end={:#x} page={} prot={prot} old_start={:#x} old_end={:#x}",
+                r.op, r.tgid, r.tid, r.object, r.start, r.end, r.page, r.old_start, r.old_end
+            )
+        }
+        Record::Around(r) => format!(
+            "tgid={} tid={} object={} pages={} addr={:#x} page={} touched={:#x}",
+            r.tgid, r.tid, r.object, r.pages, r.addr, r.page, r.touched
+        ),
+        Record::Active(r) => format!(
+            "tgid={} object={} addr={:#x} page={} order={} since_ns={}{}{}{}",
+            r.tgid,
+            r.object,
+            r.addr,
+            r.page,
+            r.page_order,
+            r.since_ns,
+            yes(r.dirtied, "dirtied"),
+            yes(r.rereferenced, "rereferenced"),
+            yes(r.gone, "gone"),
+        ),
     };
     format!(
         "{} cpu={} seq={} time_ns={} {body}",
@@ -140,42 +170,57 @@ fn said(file: &str, order: ByteOrder) -> Vec<String> {
         .collect()
 }
 
+/// Frozen files `NAME.bin`, `NAME-be.bin` and `NAME.txt`, the program in `tests/` that writes them, and kinds that they
+/// must hold.
+const FROZEN: [(&str, &str, &str); 2] = [
+    (
+        "wire-v1",
+        "wire_v1.c",
+        // One of every kind, and the records a reader of version 1 has to skip.
+        "ref process mapping object exit lost level clean clock unknown",
+    ),
+    (
+        "wire-v1-2",
+        "wire_v1_2.c",
+        "policy map around active process",
+    ),
+];
+
 #[test]
 fn frozen_bytes_decode_to_what_was_written() {
-    let expected = std::fs::read_to_string(testdata("wire-v1.txt")).unwrap();
-    let expected: Vec<&str> = expected.lines().collect();
-    assert_eq!(said("wire-v1.bin", ByteOrder::Little), expected);
-    assert_eq!(said("wire-v1-be.bin", ByteOrder::Big), expected);
-    // One of every kind, and the records a reader of version 1 has to skip.
-    for kind in "ref process mapping object exit lost level clean clock unknown".split(' ') {
-        assert!(
-            expected.iter().any(|line| line.starts_with(kind)),
-            "no {kind}"
-        );
+    for (name, _, kinds) in FROZEN {
+        let expected = std::fs::read_to_string(testdata(&format!("{name}.txt"))).unwrap();
+        let expected: Vec<&str> = expected.lines().collect();
+        assert_eq!(said(&format!("{name}.bin"), ByteOrder::Little), expected);
+        assert_eq!(said(&format!("{name}-be.bin"), ByteOrder::Big), expected);
+        for kind in kinds.split(' ') {
+            let mut lines = expected.iter();
+            assert!(lines.any(|line| line.starts_with(kind)), "no {kind}");
+        }
     }
 }
 
 /// The header still means the frozen bytes: whoever changes it without a new version is told here.
 #[test]
 fn the_header_still_writes_the_frozen_bytes() {
-    let dir = tempfile::tempdir().unwrap();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire_v1.c");
-    let program = compile(&source, dir.path());
-    let (native, swapped) = match ByteOrder::NATIVE {
-        ByteOrder::Little => ("wire-v1.bin", "wire-v1-be.bin"),
-        ByteOrder::Big => ("wire-v1-be.bin", "wire-v1.bin"),
-    };
-    for (mode, file) in [
-        ("native", native),
-        ("swapped", swapped),
-        ("text", "wire-v1.txt"),
-    ] {
-        let out = Command::new(&program).arg(mode).output().unwrap();
-        assert!(out.status.success());
-        let frozen = std::fs::read(testdata(file)).unwrap();
-        assert!(
-            out.stdout == frozen,
-            "{file} differs from what the header gives now: a change of the wire format needs a new version"
-        );
+    for (name, source, _) in FROZEN {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests")
+            .join(source);
+        let program = compile(&source, dir.path());
+        let (native, swapped) = match ByteOrder::NATIVE {
+            ByteOrder::Little => (".bin", "-be.bin"),
+            ByteOrder::Big => ("-be.bin", ".bin"),
+        };
+        for (mode, end) in [("native", native), ("swapped", swapped), ("text", ".txt")] {
+            let out = Command::new(&program).arg(mode).output().unwrap();
+            assert!(out.status.success());
+            let frozen = std::fs::read(testdata(&format!("{name}{end}"))).unwrap();
+            assert!(
+                out.stdout == frozen,
+                "{name}{end} differs from what the header gives now: a change of the wire format needs a new version"
+            );
+        }
     }
 }

@@ -57,7 +57,7 @@ fn record() -> impl Strategy<Value = Record> {
             stamp(),
             any::<[u32; 4]>(),
             any::<[u64; 2]>(),
-            any::<[bool; 3]>(),
+            any::<[bool; 4]>(),
         ),
         ("[a-z:/-]{0,16}", path(), path(), path()),
     )
@@ -73,6 +73,7 @@ fn record() -> impl Strategy<Value = Record> {
                 attached: b[0],
                 forked: b[1],
                 execed: b[2],
+                detached: b[3],
                 comm,
                 exe,
                 cwd,
@@ -178,6 +179,76 @@ fn record() -> impl Strategy<Value = Record> {
             code: n[1],
         })
     });
+    let policy = (stamp(), select(Policy::ALL), any::<(u8, bool, u32, u32)>()).prop_map(
+        |(stamp, policy, (grain, overwrite, clean_ms, fifo))| {
+            Record::Policy(PolicyChange {
+                stamp,
+                policy,
+                grain,
+                overwrite,
+                clean_ms,
+                fifo,
+            })
+        },
+    );
+    let map = (
+        stamp(),
+        select(MapOp::ALL),
+        any::<[u32; 3]>(),
+        any::<[u64; 5]>(),
+        any::<[bool; 4]>(),
+    )
+        .prop_map(|(stamp, op, n, a, b)| {
+            Record::Map(MapChange {
+                stamp,
+                tgid: n[0],
+                tid: n[1],
+                object: n[2],
+                op,
+                read: b[0],
+                write: b[1],
+                exec: b[2],
+                shared: b[3],
+                start: a[0],
+                end: a[1],
+                page: a[2],
+                old_start: a[3],
+                old_end: a[4],
+            })
+        });
+    let around = (stamp(), any::<[u32; 4]>(), any::<[u64; 3]>()).prop_map(|(stamp, n, a)| {
+        Record::Around(Around {
+            stamp,
+            tgid: n[0],
+            tid: n[1],
+            object: n[2],
+            pages: n[3],
+            addr: a[0],
+            page: a[1],
+            touched: a[2],
+        })
+    });
+    let active = (
+        stamp(),
+        any::<[u32; 2]>(),
+        any::<[u64; 2]>(),
+        (0u64..1 << 52, 0u8..32),
+        any::<[bool; 3]>(),
+    )
+        .prop_map(|(stamp, n, a, (page, page_order), b)| {
+            Record::Active(ActivePage {
+                stamp,
+                tgid: n[0],
+                object: n[1],
+                addr: a[0],
+                page,
+                page_order,
+                since_ns: a[1],
+                dirtied: b[0],
+                rereferenced: b[1],
+                gone: b[2],
+            })
+        });
     prop_oneof![
         page_ref().prop_map(Record::Ref),
         process,
@@ -187,7 +258,11 @@ fn record() -> impl Strategy<Value = Record> {
         lost,
         level,
         clean,
-        clock
+        clock,
+        policy,
+        map,
+        around,
+        active
     ]
 }
 
@@ -247,7 +322,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u8..12) {
+    fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u8..16) {
         // Half-way plausible: magic, version and kind are right, the length is a small one.
         for record in bytes.chunks_mut(64) {
             if let [magic, version, k, _, low, high, ..] = record {
@@ -355,6 +430,48 @@ fn values_out_of_range_and_long_texts_are_faults() {
 }
 
 #[test]
+fn a_policy_and_an_operation_nobody_defined_are_faults() {
+    let policy = Record::Policy(PolicyChange {
+        stamp: Stamp::default(),
+        policy: Policy::Fifo,
+        grain: 0,
+        overwrite: false,
+        clean_ms: 0,
+        fifo: 16,
+    });
+    let mut bytes = encoded(&[policy]);
+    bytes[24] = 3;
+    let what = error(&bytes).what;
+    assert_eq!(what.to_string(), "expected policy in 0..=2, found 3");
+
+    let map = Record::Map(MapChange {
+        stamp: Stamp::default(),
+        tgid: 1,
+        tid: 1,
+        object: 0,
+        op: MapOp::Mmap,
+        read: true,
+        write: false,
+        exec: false,
+        shared: false,
+        start: 0,
+        end: 4096,
+        page: 0,
+        old_start: 0,
+        old_end: 0,
+    });
+    for op in [0, 7] {
+        let mut bytes = encoded(std::slice::from_ref(&map));
+        bytes[36] = op;
+        let what = error(&bytes).what;
+        assert_eq!(
+            what.to_string(),
+            format!("expected mapping operation in 1..=6, found {op}")
+        );
+    }
+}
+
+#[test]
 fn texts_too_long_for_a_record_are_cut() {
     let long = |c: &str| Some(c.repeat(40_000));
     let record = Record::Process(Process {
@@ -368,6 +485,7 @@ fn texts_too_long_for_a_record_are_cut() {
         attached: false,
         forked: false,
         execed: false,
+        detached: false,
         comm: "longer than sixteen".into(),
         exe: long("e"),
         cwd: long("c"),

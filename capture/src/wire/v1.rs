@@ -8,8 +8,9 @@ pub(super) use encode::encode;
 
 use super::Fault;
 use crate::record::{
-    Access, Channel, CleanPass, Clock, Event, Exit, Level, LevelChange, Lost, LostCause, Mapping,
-    Object, ObjectKind, PageRef, Process, Record, Stamp,
+    Access, ActivePage, Around, Channel, CleanPass, Clock, Event, Exit, Level, LevelChange, Lost,
+    LostCause, MapChange, MapOp, Mapping, Object, ObjectKind, PageRef, Policy, PolicyChange,
+    Process, Record, Stamp,
 };
 
 /// Turns a value read in the other byte order into the native one.
@@ -82,6 +83,19 @@ mirror! {
         h: Header, count: u64, first_seq: u64, first_ns: u64, last_ns: u64, channel: u16, cause: u16, reserved: u32,
     }
     "pgt_level" LevelRecord { h: Header, from: u8, to: u8, reserved: u16, clean_ms: u32 }
+    "pgt_policy" PolicyRecord {
+        h: Header, policy: u8, grain: u8, overwrite: u8, reserved: u8, clean_ms: u32, fifo: u32, reserved2: u32,
+    }
+    "pgt_map" MapRecord {
+        h: Header, tgid: u32, tid: u32, object: u32, op: u8, prot: u8, reserved: u16, start: u64, end: u64, page: u64,
+        old_start: u64, old_end: u64,
+    }
+    "pgt_around" AroundRecord {
+        h: Header, tgid: u32, tid: u32, object: u32, pages: u32, addr: u64, page: u64, touched: u64,
+    }
+    "pgt_active" ActiveRecord {
+        h: Header, tgid: u32, object: u32, addr: u64, page: u64, since_ns: u64, reserved: u64,
+    }
     "pgt_clean" CleanRecord {
         h: Header, tgid: u32, pass: u32, start_ns: u64, end_ns: u64, scanned: u64, cleaned: u64,
     }
@@ -114,6 +128,10 @@ constants! {
     PGT_KIND_LEVEL: u8 = 7;
     PGT_KIND_CLEAN: u8 = 8;
     PGT_KIND_CLOCK: u8 = 9;
+    PGT_KIND_POLICY: u8 = 10;
+    PGT_KIND_MAP: u8 = 11;
+    PGT_KIND_AROUND: u8 = 12;
+    PGT_KIND_ACTIVE: u8 = 13;
     PGT_REF_MAJOR: u8 = 0x01;
     PGT_REF_KERNEL: u8 = 0x02;
     PGT_REF_GUP: u8 = 0x04;
@@ -138,6 +156,7 @@ constants! {
     PGT_PROCESS_ATTACHED: u8 = 0x01;
     PGT_PROCESS_FORKED: u8 = 0x02;
     PGT_PROCESS_EXECED: u8 = 0x04;
+    PGT_PROCESS_DETACHED: u8 = 0x08;
     PGT_PROT_READ: u32 = 0x1;
     PGT_PROT_WRITE: u32 = 0x2;
     PGT_PROT_EXEC: u32 = 0x4;
@@ -161,6 +180,18 @@ constants! {
     PGT_LEVEL_LIGHT: u8 = 1;
     PGT_LEVEL_RICH: u8 = 2;
     PGT_LEVEL_FULL: u8 = 3;
+    PGT_POLICY_NONE: u8 = 0;
+    PGT_POLICY_TIMER: u8 = 1;
+    PGT_POLICY_FIFO: u8 = 2;
+    PGT_MAP_MMAP: u8 = 1;
+    PGT_MAP_MUNMAP: u8 = 2;
+    PGT_MAP_MREMAP: u8 = 3;
+    PGT_MAP_BRK: u8 = 4;
+    PGT_MAP_STACK: u8 = 5;
+    PGT_MAP_MPROTECT: u8 = 6;
+    PGT_ACTIVE_DIRTIED: u8 = 0x01;
+    PGT_ACTIVE_REREFERENCED: u8 = 0x02;
+    PGT_ACTIVE_GONE: u8 = 0x04;
 }
 
 /// Reads a record's header; `None` when there are fewer bytes than one.
@@ -211,6 +242,12 @@ fn out_of_range(field: &'static str, low: u32, high: u32, found: u32) -> Fault {
     }
 }
 
+/// The order in a packed page.
+#[inline(always)]
+fn page_order(page: u64) -> u8 {
+    ((page >> PGT_ORDER_SHIFT) & PGT_ORDER_MASK) as u8
+}
+
 #[inline(always)]
 fn page_ref(bytes: &[u8], swap: bool) -> Result<PageRef, Fault> {
     let (r, _) = fixed::<RefRecord>(PGT_KIND_REF, bytes, swap)?;
@@ -243,7 +280,7 @@ fn page_ref(bytes: &[u8], swap: bool) -> Result<PageRef, Fault> {
         addr: r.addr,
         ip: r.ip,
         page: r.page & PGT_PAGE_MASK,
-        page_order: ((r.page >> PGT_ORDER_SHIFT) & PGT_ORDER_MASK) as u8,
+        page_order: page_order(r.page),
         event,
         access,
         major,
@@ -253,7 +290,7 @@ fn page_ref(bytes: &[u8], swap: bool) -> Result<PageRef, Fault> {
     })
 }
 
-/// Everything but page references: rare, and it allocates, so it stays out of the hot loop.
+/// Everything but page references: rarer, and some of it allocates, so it stays out of the hot loop.
 #[inline(never)]
 fn decode_name(kind: u8, bytes: &[u8], swap: bool) -> Result<Option<Record>, Fault> {
     let record = match kind {
@@ -313,9 +350,85 @@ fn decode_name(kind: u8, bytes: &[u8], swap: bool) -> Result<Option<Record>, Fau
                 boottime_ns: r.boottime_ns,
             })
         }
+        PGT_KIND_POLICY => Record::Policy(policy(bytes, swap)?),
+        PGT_KIND_MAP => Record::Map(map_change(bytes, swap)?),
+        PGT_KIND_AROUND => {
+            let (r, _) = fixed::<AroundRecord>(kind, bytes, swap)?;
+            Record::Around(Around {
+                stamp: stamp(&r.h),
+                tgid: r.tgid,
+                tid: r.tid,
+                object: r.object,
+                pages: r.pages,
+                addr: r.addr,
+                page: r.page,
+                touched: r.touched,
+            })
+        }
+        PGT_KIND_ACTIVE => {
+            let (r, _) = fixed::<ActiveRecord>(kind, bytes, swap)?;
+            Record::Active(ActivePage {
+                stamp: stamp(&r.h),
+                tgid: r.tgid,
+                object: r.object,
+                addr: r.addr,
+                page: r.page & PGT_PAGE_MASK,
+                page_order: page_order(r.page),
+                since_ns: r.since_ns,
+                dirtied: r.h.flags & PGT_ACTIVE_DIRTIED != 0,
+                rereferenced: r.h.flags & PGT_ACTIVE_REREFERENCED != 0,
+                gone: r.h.flags & PGT_ACTIVE_GONE != 0,
+            })
+        }
         _ => return Ok(None),
     };
     Ok(Some(record))
+}
+
+fn policy(bytes: &[u8], swap: bool) -> Result<PolicyChange, Fault> {
+    let (r, _) = fixed::<PolicyRecord>(PGT_KIND_POLICY, bytes, swap)?;
+    Ok(PolicyChange {
+        stamp: stamp(&r.h),
+        policy: match r.policy {
+            PGT_POLICY_NONE => Policy::None,
+            PGT_POLICY_TIMER => Policy::Timer,
+            PGT_POLICY_FIFO => Policy::Fifo,
+            other => return Err(out_of_range("policy", 0, 2, other.into())),
+        },
+        grain: r.grain,
+        overwrite: r.overwrite != 0,
+        clean_ms: r.clean_ms,
+        fifo: r.fifo,
+    })
+}
+
+fn map_change(bytes: &[u8], swap: bool) -> Result<MapChange, Fault> {
+    let (r, _) = fixed::<MapRecord>(PGT_KIND_MAP, bytes, swap)?;
+    let prot = |bit| u32::from(r.prot) & bit != 0;
+    Ok(MapChange {
+        stamp: stamp(&r.h),
+        tgid: r.tgid,
+        tid: r.tid,
+        object: r.object,
+        op: match r.op {
+            PGT_MAP_MMAP => MapOp::Mmap,
+            PGT_MAP_MUNMAP => MapOp::Munmap,
+            PGT_MAP_MREMAP => MapOp::Mremap,
+            PGT_MAP_BRK => MapOp::Brk,
+            PGT_MAP_STACK => MapOp::Stack,
+            PGT_MAP_MPROTECT => MapOp::Mprotect,
+            other => return Err(out_of_range("mapping operation", 1, 6, other.into())),
+        },
+        read: prot(PGT_PROT_READ),
+        write: prot(PGT_PROT_WRITE),
+        exec: prot(PGT_PROT_EXEC),
+        shared: prot(PGT_PROT_SHARED),
+        start: r.start,
+        end: r.end,
+        page: r.page,
+        old_start: r.old_start,
+        old_end: r.old_end,
+    })
 }
 
 fn process(bytes: &[u8], swap: bool) -> Result<Process, Fault> {
@@ -333,6 +446,7 @@ fn process(bytes: &[u8], swap: bool) -> Result<Process, Fault> {
         attached: r.h.flags & PGT_PROCESS_ATTACHED != 0,
         forked: r.h.flags & PGT_PROCESS_FORKED != 0,
         execed: r.h.flags & PGT_PROCESS_EXECED != 0,
+        detached: r.h.flags & PGT_PROCESS_DETACHED != 0,
         comm: String::from_utf8_lossy(comm).into_owned(),
         exe,
         cwd,

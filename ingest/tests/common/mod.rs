@@ -84,6 +84,7 @@ pub fn process(time_ns: u64, tgid: u32, start_ns: u64, comm: &str) -> Process {
         attached: false,
         forked: true,
         execed: false,
+        detached: false,
         comm: comm.into(),
         exe: Some(format!("/bin/{comm}")),
         cwd: None,
@@ -144,6 +145,10 @@ impl Cpu {
             Record::Level(r) => r.stamp = s,
             Record::Clean(r) => r.stamp = s,
             Record::Clock(r) => r.stamp = s,
+            Record::Policy(r) => r.stamp = s,
+            Record::Map(r) => r.stamp = s,
+            Record::Around(r) => r.stamp = s,
+            Record::Active(r) => r.stamp = s,
         }
         self.names.push(record);
         self.next_name += 1;

@@ -47,6 +47,21 @@ fn push(out: &mut Vec<u8>, fixed: &[u8], texts: &[&[u8]], len: usize) {
     out.resize(begin + len, 0);
 }
 
+/// A page index and its order as one number, see `pgt_ref.page`.
+fn packed(page: u64, order: u8) -> u64 {
+    (page & PGT_PAGE_MASK) | (u64::from(order) & PGT_ORDER_MASK) << PGT_ORDER_SHIFT
+}
+
+fn protection(read: bool, write: bool, exec: bool, shared: bool) -> u32 {
+    let bits = [
+        (read, PGT_PROT_READ),
+        (write, PGT_PROT_WRITE),
+        (exec, PGT_PROT_EXEC),
+        (shared, PGT_PROT_SHARED),
+    ];
+    bits.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum()
+}
+
 /// Appends a record in native byte order.
 pub(in crate::wire) fn encode(record: &Record, out: &mut Vec<u8>) {
     match record {
@@ -78,8 +93,7 @@ pub(in crate::wire) fn encode(record: &Record, out: &mut Vec<u8>) {
                 object: r.object,
                 addr: r.addr,
                 ip: r.ip,
-                page: (r.page & PGT_PAGE_MASK)
-                    | (u64::from(r.page_order) & PGT_ORDER_MASK) << PGT_ORDER_SHIFT
+                page: packed(r.page, r.page_order)
                     | u64::from(event) << PGT_EVENT_SHIFT
                     | u64::from(access) << PGT_ACCESS_SHIFT,
             };
@@ -96,6 +110,7 @@ pub(in crate::wire) fn encode(record: &Record, out: &mut Vec<u8>) {
                 (r.attached, PGT_PROCESS_ATTACHED),
                 (r.forked, PGT_PROCESS_FORKED),
                 (r.execed, PGT_PROCESS_EXECED),
+                (r.detached, PGT_PROCESS_DETACHED),
             ]);
             let wire = ProcessRecord {
                 h: header_of(PGT_KIND_PROCESS, set, len, r.stamp),
@@ -114,12 +129,6 @@ pub(in crate::wire) fn encode(record: &Record, out: &mut Vec<u8>) {
             push(out, wire.as_bytes(), &[exe, cwd, cgroup], len);
         }
         Record::Mapping(r) => {
-            let prot = [
-                (r.read, PGT_PROT_READ),
-                (r.write, PGT_PROT_WRITE),
-                (r.exec, PGT_PROT_EXEC),
-                (r.shared, PGT_PROT_SHARED),
-            ];
             let wire = MappingRecord {
                 h: header_of(PGT_KIND_MAPPING, 0, size_of::<MappingRecord>(), r.stamp),
                 tgid: r.tgid,
@@ -127,7 +136,7 @@ pub(in crate::wire) fn encode(record: &Record, out: &mut Vec<u8>) {
                 start: r.start,
                 end: r.end,
                 page: r.page,
-                prot: prot.iter().filter(|p| p.0).map(|p| p.1).sum(),
+                prot: protection(r.read, r.write, r.exec, r.shared),
                 reserved: 0,
             };
             out.extend_from_slice(wire.as_bytes());
@@ -224,6 +233,77 @@ pub(in crate::wire) fn encode(record: &Record, out: &mut Vec<u8>) {
                 monotonic_ns: r.monotonic_ns,
                 realtime_ns: r.realtime_ns,
                 boottime_ns: r.boottime_ns,
+            };
+            out.extend_from_slice(wire.as_bytes());
+        }
+        Record::Policy(r) => {
+            let wire = PolicyRecord {
+                h: header_of(PGT_KIND_POLICY, 0, size_of::<PolicyRecord>(), r.stamp),
+                policy: match r.policy {
+                    Policy::None => PGT_POLICY_NONE,
+                    Policy::Timer => PGT_POLICY_TIMER,
+                    Policy::Fifo => PGT_POLICY_FIFO,
+                },
+                grain: r.grain,
+                overwrite: r.overwrite.into(),
+                reserved: 0,
+                clean_ms: r.clean_ms,
+                fifo: r.fifo,
+                reserved2: 0,
+            };
+            out.extend_from_slice(wire.as_bytes());
+        }
+        Record::Map(r) => {
+            let wire = MapRecord {
+                h: header_of(PGT_KIND_MAP, 0, size_of::<MapRecord>(), r.stamp),
+                tgid: r.tgid,
+                tid: r.tid,
+                object: r.object,
+                op: match r.op {
+                    MapOp::Mmap => PGT_MAP_MMAP,
+                    MapOp::Munmap => PGT_MAP_MUNMAP,
+                    MapOp::Mremap => PGT_MAP_MREMAP,
+                    MapOp::Brk => PGT_MAP_BRK,
+                    MapOp::Stack => PGT_MAP_STACK,
+                    MapOp::Mprotect => PGT_MAP_MPROTECT,
+                },
+                prot: protection(r.read, r.write, r.exec, r.shared) as u8,
+                reserved: 0,
+                start: r.start,
+                end: r.end,
+                page: r.page,
+                old_start: r.old_start,
+                old_end: r.old_end,
+            };
+            out.extend_from_slice(wire.as_bytes());
+        }
+        Record::Around(r) => {
+            let wire = AroundRecord {
+                h: header_of(PGT_KIND_AROUND, 0, size_of::<AroundRecord>(), r.stamp),
+                tgid: r.tgid,
+                tid: r.tid,
+                object: r.object,
+                pages: r.pages,
+                addr: r.addr,
+                page: r.page,
+                touched: r.touched,
+            };
+            out.extend_from_slice(wire.as_bytes());
+        }
+        Record::Active(r) => {
+            let set = flags(&[
+                (r.dirtied, PGT_ACTIVE_DIRTIED),
+                (r.rereferenced, PGT_ACTIVE_REREFERENCED),
+                (r.gone, PGT_ACTIVE_GONE),
+            ]);
+            let wire = ActiveRecord {
+                h: header_of(PGT_KIND_ACTIVE, set, size_of::<ActiveRecord>(), r.stamp),
+                tgid: r.tgid,
+                object: r.object,
+                addr: r.addr,
+                page: packed(r.page, r.page_order),
+                since_ns: r.since_ns,
+                reserved: 0,
             };
             out.extend_from_slice(wire.as_bytes());
         }
