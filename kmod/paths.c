@@ -16,7 +16,6 @@
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
 #include <linux/hash.h>
-#include <linux/jhash.h>
 #include <linux/magic.h>
 #include <linux/percpu.h>
 #include <linux/sched/mm.h>
@@ -119,22 +118,37 @@ static u8 file_kind(struct inode *inode, struct dentry *dentry)
 	return PGT_OBJECT_FILE;
 }
 
+static u32 hash_of(const struct inode *inode)
+{
+	return hash_64(inode->i_ino ^ (u64)inode->i_sb->s_dev << 32 ^ inode->i_generation, OBJ_BITS);
+}
+
+/* The object of a file if it has one already. Takes no lock. */
+struct pgt_obj *pgt_object_find(struct inode *inode)
+{
+	struct pgt_obj *obj;
+
+	hlist_for_each_entry_rcu(obj, &objects[hash_of(inode)], node, true)
+		if (obj->ino == inode->i_ino && obj->dev == inode->i_sb->s_dev &&
+		    obj->generation == inode->i_generation)
+			return obj;
+	return NULL;
+}
+
 /* The object of a file, new or known, its OBJECT record out. NULL: no memory. */
 struct pgt_obj *pgt_object_file(struct file *file, u32 tgid)
 {
 	struct inode *inode = file_inode(file);
-	u32 dev = inode->i_sb->s_dev;
-	u32 hash = jhash_3words(dev, inode->i_ino, inode->i_generation, inode->i_ino >> 32) >>
-		   (32 - OBJ_BITS);
+	u32 dev = inode->i_sb->s_dev, hash;
 	struct pgt_obj *obj, *other;
 	const struct path *path;
 	char *text;
 
-	hlist_for_each_entry_rcu(obj, &objects[hash], node)
-		if (obj->ino == inode->i_ino && obj->dev == dev &&
-		    obj->generation == inode->i_generation)
-			goto found;
+	obj = pgt_object_find(inode);
+	if (likely(obj))
+		goto found;
 
+	hash = hash_of(inode);
 	path = user_path(file);
 	obj = new_object(file_kind(inode, path->dentry), tgid);
 	if (!obj)

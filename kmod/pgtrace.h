@@ -3,7 +3,9 @@
 #ifndef PGTRACE_H
 #define PGTRACE_H
 
+#include <linux/ftrace.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/pid.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -30,6 +32,8 @@ struct pgt_space {
 		u64 start, end;
 		u32 object;
 	} seen[64];
+	struct mutex own;		/* whoever makes its pages fault: page tables have one owner */
+	struct pgt_fifo __rcu *fifo;	/* its active pages, under PGT_POLICY_FIFO */
 	struct rcu_head rcu;
 };
 
@@ -57,6 +61,7 @@ struct pgt_thread {
 	unsigned long last_ip;
 	unsigned long last_faults;	/* maj_flt + min_flt at the last reference */
 	bool last_cleaned;		/* it was to a cleaned PTE */
+	bool work_queued;		/* it trims the FIFO before it returns to user mode */
 	struct rcu_head rcu;
 };
 
@@ -78,7 +83,11 @@ struct pgt_obj {
 /* pgtrace_main.c */
 struct pgt_settings {
 	u8 level;
-	u32 clean_ms;
+	u8 policy;			/* PGT_POLICY_* */
+	u8 grain;			/* 0, or 9: huge pages are left whole */
+	u32 clean_ms;			/* TIMER: its period */
+	u32 fifo;			/* FIFO: active pages an address space */
+	u32 turn;			/* counts changes of the policy */
 	pid_t recorder;			/* never traced; its exit ends the recording */
 };
 extern struct pgt_settings pgt_set;
@@ -96,11 +105,64 @@ bool pgt_emit(int ch, void *rec, u8 kind, u8 flags, u16 len, bool counted);
 void pgt_lost_elsewhere(u16 cause, u64 count);
 bool pgt_relay_settle(void);
 int pgt_relay_status(char *buf, int size);
+int pgt_relay_snapshot(bool begin);
+void pgt_relay_overwrite(bool on);
+bool pgt_relay_overwrites(void);
+int pgt_relay_buffers(unsigned long size, unsigned long n);
+bool pgt_relay_ready(void);
+struct dentry *pgt_create_file(const char *name, umode_t mode, struct dentry *parent, void *data,
+			       const struct file_operations *fops);
+
+/* hooks.c */
+struct pgt_hook {
+	const char *function;
+	ftrace_func_t func;
+	struct ftrace_ops ops;
+	bool on;
+};
+
+struct pgt_point {
+	const char *name;
+	void *hook;
+	struct tracepoint *tp;
+	bool on;
+};
+
+struct kprobe;
+struct kretprobe;
+int pgt_hook_on(struct pgt_hook *hook);
+void pgt_hook_off(struct pgt_hook *hook);
+void pgt_fresh_kprobe(struct kprobe *kp);
+int pgt_fresh_kretprobe(struct kretprobe *rp);
+int pgt_points_on(struct pgt_point *points, int n);
+void pgt_points_off(struct pgt_point *points, int n);
+
+/* The hooked function's arguments, in registers. */
+static __always_inline struct pt_regs *pgt_args(struct ftrace_regs *fregs)
+{
+#if PGT_NEW_MM
+	return &arch_ftrace_regs(fregs)->regs;
+#else
+	return &fregs->regs;
+#endif
+}
 
 /* probes.c */
 int pgt_probes_start(void);
 void pgt_probes_stop(void);
-void pgt_probes_level(u8 level);
+int pgt_probes_level(u8 level);
+void pgt_emit_ref(bool by_current, u8 flags, u32 object, u64 addr, u64 ip, u64 page);
+
+/* pgt_ref.page and pgt_active.page */
+static __always_inline u64 pgt_pack_page(u64 page, u64 order, u64 event, u64 access)
+{
+	return (page & PGT_PAGE_MASK) | order << PGT_ORDER_SHIFT |
+	       event << PGT_EVENT_SHIFT | access << PGT_ACCESS_SHIFT;
+}
+
+/* maps.c, cache.c: the hooks of levels rich and full */
+int pgt_maps_switch(bool want);
+int pgt_cache_switch(bool want);
 
 /* targets.c */
 int pgt_target_pid(pid_t nr);
@@ -110,8 +172,10 @@ int pgt_targets_attach(void);
 void pgt_targets_release(void);
 void pgt_targets_announce(void);
 struct pgt_thread *pgt_thread_current(void);
+struct pgt_thread *pgt_thread_find(const struct task_struct *task);
+void pgt_space_put(struct pgt_space *space);
 struct pgt_space *pgt_space_of(struct pgt_proc *proc, struct mm_struct *mm);
-struct pgt_proc *pgt_next_proc(u32 pass, struct pid **pid);
+struct pgt_proc *pgt_next_proc(u32 pass, struct pid **pid, struct pgt_space **space);
 int pgt_targets_count(void);
 void pgt_on_fork(struct task_struct *parent, struct task_struct *child);
 void pgt_on_exec(struct task_struct *task);
@@ -124,12 +188,38 @@ void pgt_paths_exit(void);
 struct pgt_obj *pgt_object_of(struct vm_area_struct *vma, struct pgt_space *space,
 			      u32 tgid, unsigned long addr, u64 *page);
 struct pgt_obj *pgt_object_file(struct file *file, u32 tgid);
+struct pgt_obj *pgt_object_find(struct inode *inode);
 void pgt_announce_mapping(struct pgt_space *space, struct vm_area_struct *vma,
 			  struct pgt_obj *obj, u32 tgid);
 bool pgt_announce_process(struct pgt_proc *proc, struct task_struct *task, u8 how);
 bool pgt_objects_announce(void);
 void pgt_objects_free(void);
 int pgt_objects_count(void);
+
+/* ptes.c: making present pages fault at their next touch */
+struct pgt_walk {
+	u64 scanned;			/* present pages seen */
+	u64 cleaned;			/* pages made to fault */
+	u64 skipped;			/* pages left present: they are active */
+	struct pgt_fifo *keep;		/* NULL, or the FIFO whose pages stay */
+	bool move_dirty;		/* so that the next dirty bit tells of a new write */
+	bool dirty, young;		/* of the last page cleaned, before */
+};
+
+bool pgt_vma_cleanable(const struct vm_area_struct *vma);
+void pgt_clean_range(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+		     struct pgt_walk *walk);
+void pgt_clean_space(struct mm_struct *mm, struct pgt_walk *walk);
+bool pgt_age_page(struct vm_area_struct *vma, unsigned long addr);
+
+/* fifo.c */
+void pgt_fifo_touch(struct pgt_thread *t, struct pgt_space *space, u32 object, unsigned long addr,
+		    u64 page, bool write, bool dirty);
+void pgt_fifo_around(struct pgt_thread *t, struct pgt_space *space, unsigned long start,
+		     unsigned long end);
+bool pgt_fifo_holds(struct pgt_fifo *fifo, unsigned long addr);
+void pgt_fifo_free(struct pgt_space *space);
+void pgt_fifo_stop(void);
 
 /* cleaner.c */
 int pgt_cleaner_start(void);
@@ -139,7 +229,12 @@ void pgt_cleaner_kick(void);
 /* symbols.c: functions of the kernel that are not exported */
 int pgt_symbols_init(void);
 void pgt_flush_tlb_mm(struct mm_struct *mm);
+void pgt_flush_tlb_range(struct mm_struct *mm, unsigned long start, unsigned long end);
+bool pgt_huge_pages_wanted(struct vm_area_struct *vma);
 void pgt_split_huge_pmd(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr);
+struct callback_head *pgt_cancel_task_work(struct task_struct *task,
+					   bool (*match)(struct callback_head *, void *),
+					   void *data);
 pte_t *pgt_pte_lock(struct mm_struct *mm, pmd_t *pmd, unsigned long addr, spinlock_t **ptl);
 
 #endif /* PGTRACE_H */

@@ -4,8 +4,9 @@
  *
  * debugfs/pgtrace/ holds the relay files (relay.c), `status`, and `control`,
  * which takes one command a write:
- *   clear | pid N | uid N | recorder N | level light|rich|full | clean MS | start | stop
- * level and clean also work while recording; the others say EBUSY then.
+ *   clear | pid N | uid N | recorder N | level light|rich|full | clean MS | fifo N |
+ *   grain 4k|2m | buffers BYTES COUNT | overwrite on|off | snapshot begin|end | start | stop
+ * Some work while recording: targets, level, clean, fifo, snapshot; the others say EBUSY then.
  */
 #include <linux/cred.h>
 #include <linux/debugfs.h>
@@ -29,6 +30,10 @@ MODULE_PARM_DESC(clean_ms, "period of the PTE cleaner in ms until set otherwise,
 enum { IDLE, RECORDING, STOPPED };
 static const char *const state_names[] = { "idle", "recording", "stopped" };
 static const char *const level_names[] = { "off", "light", "rich", "full" };
+static const char *const policy_names[] = { "none", "timer", "fifo" };
+
+#define FIFO_MIN 16
+#define FIFO_MAX (1 << 20)
 
 struct pgt_settings pgt_set = { .level = PGT_LEVEL_RICH };
 
@@ -61,15 +66,32 @@ static void emit_level(u8 from, u8 to)
 	pgt_emit(PGT_NAMES, &rec, PGT_KIND_LEVEL, 0, sizeof(rec), true);
 }
 
+static void emit_policy(void)
+{
+	struct pgt_policy rec = {
+		.policy = pgt_set.policy,
+		.grain = pgt_set.grain,
+		.overwrite = pgt_relay_overwrites(),
+		.clean_ms = pgt_set.clean_ms,
+		.fifo = pgt_set.fifo,
+	};
+
+	pgt_emit(PGT_NAMES, &rec, PGT_KIND_POLICY, 0, sizeof(rec), true);
+}
+
 static int start(void)
 {
 	int err;
 
 	if (state == RECORDING)
 		return -EBUSY;
+	if (!pgt_relay_ready())
+		return -ENOMEM;
 	pgt_relay_reset();
 	pgt_emit_clock();
 	emit_level(PGT_LEVEL_OFF, pgt_set.level);
+	emit_policy();
+	pgt_set.turn++;
 	err = pgt_probes_start();
 	if (err)
 		goto failed;
@@ -81,6 +103,7 @@ static int start(void)
 	WRITE_ONCE(state, RECORDING);
 	return 0;
 failed:
+	pgt_fifo_stop();
 	pgt_targets_release();
 	pgt_objects_free();
 	return err;
@@ -94,6 +117,7 @@ static void stop(bool unloading)
 		return;
 	pgt_cleaner_stop();
 	pgt_probes_stop();
+	pgt_fifo_stop();
 	/* Nothing writes any more but us. What is owed gets time to find room. */
 	for (tries = 0; tries < (unloading ? 1 : 500); tries++) {
 		pgt_targets_announce();
@@ -134,10 +158,36 @@ static int set_level(const char *name)
 			break;
 	if (to > PGT_LEVEL_FULL)
 		return -EINVAL;
+	if (state == RECORDING && to != from) {
+		int err = pgt_probes_level(to);
+
+		if (err) {
+			pgt_probes_level(from);
+			return err;
+		}
+		pgt_set.turn++;		/* a FIFO begins anew: light did not keep it */
+	}
 	WRITE_ONCE(pgt_set.level, to);
 	if (state == RECORDING && to != from) {
-		pgt_probes_level(to);
 		emit_level(from, to);
+		pgt_cleaner_kick();
+	}
+	return 0;
+}
+
+/* clean_ms and fifo: 0 but for the one that counts. */
+static int set_policy(u8 policy, u32 ms, u32 fifo)
+{
+	if (fifo && (fifo < FIFO_MIN || fifo > FIFO_MAX))
+		return -EINVAL;
+	if (policy == pgt_set.policy && ms == pgt_set.clean_ms && fifo == pgt_set.fifo)
+		return 0;
+	WRITE_ONCE(pgt_set.clean_ms, ms);
+	WRITE_ONCE(pgt_set.fifo, fifo);
+	WRITE_ONCE(pgt_set.turn, pgt_set.turn + 1);
+	WRITE_ONCE(pgt_set.policy, policy);
+	if (state == RECORDING) {
+		emit_policy();
 		pgt_cleaner_kick();
 	}
 	return 0;
@@ -145,13 +195,68 @@ static int set_level(const char *name)
 
 static int set_clean(u32 ms)
 {
-	if (ms == pgt_set.clean_ms)
-		return 0;
-	WRITE_ONCE(pgt_set.clean_ms, ms);
-	if (state == RECORDING) {
-		emit_level(pgt_set.level, pgt_set.level);
-		pgt_cleaner_kick();
-	}
+	return set_policy(ms ? PGT_POLICY_TIMER : PGT_POLICY_NONE, ms, 0);
+}
+
+static int set_fifo(u32 n)
+{
+	return set_policy(n ? PGT_POLICY_FIFO : PGT_POLICY_NONE, 0, n);
+}
+
+/* buffers BYTES COUNT */
+static int set_buffers(char *line)
+{
+	char *bytes = strsep(&line, " ");
+	unsigned long size, n;
+
+	if (!line || kstrtoul(bytes, 10, &size) || kstrtoul(line, 10, &n))
+		return -EINVAL;
+	return pgt_relay_buffers(size, n);
+}
+
+static int snapshot(const char *word)
+{
+	int err;
+
+	if (state != RECORDING)
+		return -EBUSY;
+	if (!strcmp(word, "end"))
+		return pgt_relay_snapshot(false);
+	if (strcmp(word, "begin"))
+		return -EINVAL;
+	err = pgt_relay_snapshot(true);
+	if (!err)
+		pgt_emit_clock();
+	return err;
+}
+
+/* One of two words; -1: another. */
+static int either(const char *word, const char *zero, const char *one)
+{
+	return !strcmp(word, zero) ? 0 : !strcmp(word, one) ? 1 : -1;
+}
+
+/* Settings that hold for a whole recording. */
+static int set_fixed(const char *verb, char *value)
+{
+	int choice;
+
+	if (!strcmp(verb, "buffers"))
+		return state == RECORDING ? -EBUSY : set_buffers(value);
+	if (!strcmp(verb, "grain"))
+		choice = either(value, "4k", "2m");
+	else if (!strcmp(verb, "overwrite"))
+		choice = either(value, "off", "on");
+	else
+		return -ENOENT;
+	if (choice < 0)
+		return -EINVAL;
+	if (state == RECORDING)
+		return -EBUSY;
+	if (!strcmp(verb, "grain"))
+		pgt_set.grain = choice ? PMD_SHIFT - PAGE_SHIFT : 0;
+	else
+		pgt_relay_overwrite(choice);
 	return 0;
 }
 
@@ -159,6 +264,7 @@ static int execute(char *line)
 {
 	char *word = strsep(&line, " ");
 	u32 number;
+	int err;
 
 	if (!strcmp(word, "start"))
 		return start();
@@ -171,18 +277,27 @@ static int execute(char *line)
 			return -EBUSY;
 		pgt_targets_clear();
 		pgt_set.recorder = 0;
-		pgt_set.clean_ms = clean_ms;
+		set_clean(clean_ms);
 		pgt_set.level = PGT_LEVEL_RICH;
+		pgt_set.grain = 0;
+		pgt_relay_overwrite(false);
 		return 0;
 	}
 	if (!line)
 		return -EINVAL;
 	if (!strcmp(word, "level"))
 		return set_level(line);
+	if (!strcmp(word, "snapshot"))
+		return snapshot(line);
+	err = set_fixed(word, line);
+	if (err != -ENOENT)
+		return err;
 	if (kstrtou32(line, 10, &number))
 		return -EINVAL;
 	if (!strcmp(word, "clean"))
 		return set_clean(number);
+	if (!strcmp(word, "fifo"))
+		return set_fifo(number);
 	if (state == RECORDING)
 		return -EBUSY;
 	if (!strcmp(word, "pid"))
@@ -229,10 +344,11 @@ static ssize_t status_read(struct file *file, char __user *to, size_t n, loff_t 
 		return -ENOMEM;
 	mutex_lock(&command);
 	len = scnprintf(text, size,
-			"version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nprocesses %d\nobjects %d\n",
+			"version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nfifo %u\npolicy %s\ngrain %s\noverwrite %d\nprocesses %d\nobjects %d\n",
 			PGT_VERSION, PGT_MODULE_VERSION, utsname()->release, state_names[state],
-			level_names[pgt_set.level], pgt_set.clean_ms, pgt_targets_count(),
-			pgt_objects_count());
+			level_names[pgt_set.level], pgt_set.clean_ms, pgt_set.fifo,
+			policy_names[pgt_set.policy], pgt_set.grain ? "2m" : "4k",
+			pgt_relay_overwrites(), pgt_targets_count(), pgt_objects_count());
 	len += pgt_relay_status(text + len, size - len);
 	mutex_unlock(&command);
 	got = simple_read_from_buffer(to, n, pos, text, len);
@@ -256,7 +372,7 @@ static int __init pgtrace_init(void)
 	err = pgt_paths_init();
 	if (err)
 		return err;
-	pgt_set.clean_ms = clean_ms;
+	set_clean(clean_ms);
 	dir = debugfs_create_dir("pgtrace", NULL);
 	if (IS_ERR(dir)) {
 		err = PTR_ERR(dir);
@@ -265,8 +381,8 @@ static int __init pgtrace_init(void)
 	err = pgt_relay_init(dir);
 	if (err)
 		goto no_relay;
-	control_file = debugfs_create_file("control", 0200, dir, NULL, &control_fops);
-	status_file = debugfs_create_file("status", 0400, dir, NULL, &status_fops);
+	control_file = pgt_create_file("control", 0200, dir, NULL, &control_fops);
+	status_file = pgt_create_file("status", 0400, dir, NULL, &status_fops);
 	return 0;
 no_relay:
 	debugfs_remove(dir);

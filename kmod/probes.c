@@ -1,31 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The hooks, one function each: handle_mm_fault (ftrace), filemap_get_pages
- * (kretprobe, level full only), and fork, exec, exit (tracepoints). They run in
- * process context, never sleep, and are registered only while recording.
+ * Faults and the life of processes: the hooks of every level, on handle_mm_fault
+ * (ftrace) and on fork, exec and exit (tracepoints). Those of rich and full are
+ * in maps.c and cache.c. Hooks run in process context, never sleep, and are
+ * registered only while recording.
  */
 #include <linux/fs.h>
 #include <linux/ftrace.h>
-#include <linux/kprobes.h>
+#include <linux/hugetlb.h>
 #include <linux/magic.h>
 #include <linux/pagemap.h>
-#include <linux/pagevec.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
 #include <linux/tracepoint.h>
-#include <linux/uio.h>
 
 #include "pgtrace.h"
 
 /* What the page tables say about an address before the kernel mends the fault. */
 enum pte_state { PTE_EMPTY, PTE_SWAPPED, PTE_CLEANED, PTE_THERE };
 
+struct found {
+	enum pte_state state;
+	u8 order;		/* of the page that is there; 0 where there is none */
+	bool dirty;
+	bool whole;		/* not even a page table: a huge page could be put here */
+};
+
 /*
  * Lockless, as get_user_pages_fast() does it: page tables are freed only after
  * every CPU has had its interrupts on. Those of `mm` are not empty: a fault on
  * them is being handled. Interrupts are off.
  */
-static enum pte_state pte_state(struct mm_struct *mm, unsigned long addr)
+static void look(struct mm_struct *mm, unsigned long addr, struct found *f)
 {
 	pgd_t pgd = READ_ONCE(*pgd_offset(mm, addr));
 	p4d_t p4d;
@@ -33,31 +39,65 @@ static enum pte_state pte_state(struct mm_struct *mm, unsigned long addr)
 	pmd_t pmd;
 	pte_t pte;
 
+	f->order = 0;
+	f->dirty = false;
+	f->whole = true;
+	f->state = PTE_EMPTY;
 	if (pgd_none(pgd))
-		return PTE_EMPTY;
+		return;
 	p4d = READ_ONCE(*p4d_offset(&pgd, addr));
 	if (p4d_none(p4d))
-		return PTE_EMPTY;
+		return;
 	pud = READ_ONCE(*pud_offset(&p4d, addr));
 	if (pud_none(pud))
-		return PTE_EMPTY;
-	if (!pud_present(pud) || pud_leaf(pud))
-		return PTE_THERE;
+		return;
+	if (!pud_present(pud) || pud_leaf(pud)) {
+		f->order = PUD_SHIFT - PAGE_SHIFT;
+		f->state = PTE_THERE;
+		return;
+	}
 	pmd = READ_ONCE(*pmd_offset(&pud, addr));
 	if (pmd_none(pmd))
-		return PTE_EMPTY;
-	if (!pmd_present(pmd))
-		return PTE_SWAPPED;
-	if (pmd_leaf(pmd))
-		return pmd_protnone(pmd) ? PTE_CLEANED : PTE_THERE;
+		return;
+	f->whole = false;
+	if (!pmd_present(pmd)) {
+		f->state = PTE_SWAPPED;
+		return;
+	}
+	if (pmd_leaf(pmd)) {
+		f->order = PMD_SHIFT - PAGE_SHIFT;
+		f->dirty = pmd_dirty(pmd);
+		f->state = pmd_protnone(pmd) ? PTE_CLEANED : PTE_THERE;
+		return;
+	}
 	pte = READ_ONCE(*pte_offset_kernel(&pmd, addr));
 	if (pte_none(pte))
-		return PTE_EMPTY;
-	if (pte_protnone(pte))
-		return PTE_CLEANED;
-	if (pte_present(pte))
-		return PTE_THERE;
-	return non_swap_entry(pte_to_swp_entry(pte)) ? PTE_THERE : PTE_SWAPPED;
+		return;
+	if (pte_present(pte)) {
+		f->dirty = pte_dirty(pte);
+		f->state = pte_protnone(pte) ? PTE_CLEANED : PTE_THERE;
+	} else {
+		f->state = non_swap_entry(pte_to_swp_entry(pte)) ? PTE_THERE : PTE_SWAPPED;
+	}
+}
+
+/*
+ * Order of the page that this fault will map, where huge pages are left whole.
+ * The kernel may yet fall back to a base page when it finds no huge one; the
+ * next reference then tells.
+ */
+static u8 order_wanted(struct vm_area_struct *vma, unsigned long addr, const struct found *f)
+{
+	unsigned long start = addr & PMD_MASK;
+
+	if (vma->vm_flags & VM_HUGETLB)
+		return ilog2(vma_kernel_pagesize(vma)) - PAGE_SHIFT;
+	if (f->order || !f->whole || !pgt_set.grain || !vma_is_anonymous(vma))
+		return f->order;
+	if (start < vma->vm_start || start + PMD_SIZE > vma->vm_end ||
+	    !pgt_huge_pages_wanted(vma))
+		return 0;
+	return PMD_SHIFT - PAGE_SHIFT;
 }
 
 /* Is this page of the file in memory? Otherwise the fault needs I/O. */
@@ -93,13 +133,8 @@ static bool is_major(struct vm_area_struct *vma, enum pte_state state, u64 page)
 	return !in_page_cache(mapping, page);
 }
 
-static __always_inline u64 pack_page(u64 page, u64 order, u64 event, u64 access)
-{
-	return (page & PGT_PAGE_MASK) | order << PGT_ORDER_SHIFT |
-	       event << PGT_EVENT_SHIFT | access << PGT_ACCESS_SHIFT;
-}
-
-static void emit_ref(u8 flags, u32 object, u64 addr, u64 ip, u64 page)
+/* Preemption is off, or the event comes with interrupts off. */
+void pgt_emit_ref(bool by_current, u8 flags, u32 object, u64 addr, u64 ip, u64 page)
 {
 	struct pgt_ref *rec;
 	unsigned long irq;
@@ -107,9 +142,9 @@ static void emit_ref(u8 flags, u32 object, u64 addr, u64 ip, u64 page)
 	local_irq_save(irq);
 	rec = pgt_reserve(PGT_REFS, PGT_KIND_REF, flags, sizeof(*rec), true);
 	if (likely(rec)) {
-		rec->tgid = current->tgid;
-		rec->tid = current->pid;
-		rec->uid = from_kuid(&init_user_ns, current_uid());
+		rec->tgid = by_current ? current->tgid : 0;
+		rec->tid = by_current ? current->pid : 0;
+		rec->uid = by_current ? from_kuid(&init_user_ns, current_uid()) : 0;
 		rec->object = object;
 		rec->addr = addr;
 		rec->ip = ip;
@@ -142,17 +177,17 @@ static void on_fault(struct pgt_thread *t, struct vm_area_struct *vma, unsigned 
 	unsigned long ip = regs ? regs->ip : 0;
 	unsigned long faults = current->maj_flt + current->min_flt;
 	bool write = fault & FAULT_FLAG_WRITE;
-	enum pte_state state;
 	struct pgt_space *space;
+	struct found found;
 	struct pgt_obj *obj;
 	unsigned long irq;
-	u8 access, event, flags = 0;
+	u8 access, event, order, flags = 0;
 	u64 page;
 
 	local_irq_save(irq);
-	state = pte_state(vma->vm_mm, addr);
+	look(vma->vm_mm, addr, &found);
 	local_irq_restore(irq);
-	if (same_use(t, addr >> PAGE_SHIFT, ip, faults, state, write))
+	if (same_use(t, addr >> PAGE_SHIFT, ip, faults, found.state, write))
 		return;
 
 	space = pgt_space_of(t->proc, vma->vm_mm);
@@ -167,31 +202,32 @@ static void on_fault(struct pgt_thread *t, struct vm_area_struct *vma, unsigned 
 
 	access = fault & FAULT_FLAG_INSTRUCTION ? PGT_ACCESS_EXEC :
 		 write ? PGT_ACCESS_WRITE : PGT_ACCESS_READ;
-	event = state == PTE_CLEANED ? PGT_EVENT_RETOUCH : PGT_EVENT_FAULT;
+	event = found.state == PTE_CLEANED ? PGT_EVENT_RETOUCH : PGT_EVENT_FAULT;
 	if (!(fault & FAULT_FLAG_USER))
 		flags |= PGT_REF_KERNEL;
 	if (!regs)
 		flags |= PGT_REF_GUP;
-	if (state == PTE_THERE)
+	if (found.state == PTE_THERE)
 		flags |= PGT_REF_PRESENT;
-	if (is_major(vma, state, page))
+	if (is_major(vma, found.state, page))
 		flags |= PGT_REF_MAJOR;
-	emit_ref(flags, obj->id, addr, ip, pack_page(page, 0, event, access));
+	order = order_wanted(vma, addr, &found);
+	page &= ~((1ULL << order) - 1);
+	pgt_emit_ref(true, flags, obj->id, addr, ip, pgt_pack_page(page, order, event, access));
+	if (pgt_set.policy == PGT_POLICY_FIFO && pgt_set.level >= PGT_LEVEL_RICH)
+		pgt_fifo_touch(t, space, obj->id, addr, pgt_pack_page(page, order, 0, 0),
+			       write, found.dirty);
 	t->last_page = addr >> PAGE_SHIFT;
 	t->last_ip = ip;
 	t->last_faults = faults;
-	t->last_cleaned = state == PTE_CLEANED;
+	t->last_cleaned = found.state == PTE_CLEANED;
 }
 
 /* handle_mm_fault(vma, address, flags, regs) */
 static void notrace fault_hook(unsigned long ip, unsigned long parent_ip,
 			       struct ftrace_ops *op, struct ftrace_regs *fregs)
 {
-#if PGT_NEW_MM
-	struct pt_regs *args = &arch_ftrace_regs(fregs)->regs;
-#else
-	struct pt_regs *args = &fregs->regs;
-#endif
+	struct pt_regs *args = pgt_args(fregs);
 	struct vm_area_struct *vma = (void *)args->di;
 	unsigned int fault = args->dx;
 	struct pgt_thread *t;
@@ -209,96 +245,7 @@ static void notrace fault_hook(unsigned long ip, unsigned long parent_ip,
 	ftrace_test_recursion_unlock(bit);
 }
 
-static struct ftrace_ops fault_ops;
-
-/*
- * Unregistering leaves the filter's hashes behind, and freeing them leaves
- * pointers to them: the next start gets a fresh structure.
- */
-static void free_fault_ops(void)
-{
-	ftrace_free_filter(&fault_ops);
-	memset(&fault_ops, 0, sizeof(fault_ops));
-}
-
-/*
- * read() through the page cache: filemap_get_pages() returns the folios of the
- * next stretch of the request; each page of it is looked up once.
- */
-struct lookup {
-	struct kiocb *iocb;
-	struct folio_batch *batch;
-	u64 first, last;	/* pages asked for, inclusive */
-};
-
-static int lookup_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
-{
-	struct lookup *l = (void *)ri->data;
-	size_t count;
-	bool traced;
-
-	preempt_disable();
-	traced = pgt_thread_current();
-	preempt_enable();
-	if (!traced)
-		return 1;	/* no return probe for this call */
-	l->iocb = (void *)regs->di;
-	l->batch = (void *)regs->dx;
-#if PGT_NEW_MM
-	count = regs->si;
-#else
-	count = iov_iter_count((struct iov_iter *)regs->si);
-#endif
-	if (!count)
-		return 1;
-	l->first = l->iocb->ki_pos >> PAGE_SHIFT;
-	l->last = (l->iocb->ki_pos + count - 1) >> PAGE_SHIFT;
-	return 0;
-}
-
-static int lookup_return(struct kretprobe_instance *ri, struct pt_regs *regs)
-{
-	struct lookup *l = (void *)ri->data;
-	struct pgt_thread *t;
-	struct pgt_obj *obj;
-	u64 page, end;
-	int i;
-
-	if (regs_return_value(regs))
-		return 0;
-	preempt_disable();
-	t = pgt_thread_current();
-	if (!t)
-		goto out;
-	obj = pgt_object_file(l->iocb->ki_filp, t->proc->tgid);
-	if (!obj) {
-		pgt_lost_elsewhere(PGT_LOST_NO_MEMORY, 1);
-		goto out;
-	}
-	if (unlikely(!t->proc->named))
-		pgt_announce_process(t->proc, current, t->proc->how);
-	for (i = 0; i < l->batch->nr; i++) {
-		struct folio *folio = l->batch->folios[i];
-
-		page = max_t(u64, folio->index, l->first);
-		end = min_t(u64, folio->index + folio_nr_pages(folio) - 1, l->last);
-		for (; page <= end; page++)
-			emit_ref(PGT_REF_KERNEL, obj->id, 0, 0,
-				 pack_page(page, 0, PGT_EVENT_LOOKUP, PGT_ACCESS_READ));
-	}
-out:
-	preempt_enable();
-	return 0;
-}
-
-static struct kretprobe lookup_probe = {
-	.kp.symbol_name = "filemap_get_pages",
-	.entry_handler = lookup_entry,
-	.handler = lookup_return,
-	.data_size = sizeof(struct lookup),
-	.maxactive = 1024,	/* readers that may wait for I/O at the same time */
-};
-static bool lookups_on;
+static struct pgt_hook faults = { .function = "handle_mm_fault", .func = fault_hook };
 
 static void fork_hook(void *data, struct task_struct *parent, struct task_struct *child)
 {
@@ -317,100 +264,45 @@ static void exit_hook(void *data, struct task_struct *task)
 	pgt_on_exit(task);
 }
 
-static struct {
-	const char *name;
-	void *hook;
-	struct tracepoint *tp;
-	bool on;
-} points[] = {
+static struct pgt_point points[] = {
 	{ "sched_process_fork", fork_hook },
 	{ "sched_process_exec", exec_hook },
 	{ "sched_process_exit", exit_hook },
 };
 
-static void find_point(struct tracepoint *tp, void *unused)
+/* The hooks of a level: light has those of faults and processes only. */
+int pgt_probes_level(u8 level)
 {
-	int i;
+	int err = pgt_maps_switch(level >= PGT_LEVEL_RICH);
 
-	for (i = 0; i < ARRAY_SIZE(points); i++)
-		if (!strcmp(tp->name, points[i].name))
-			points[i].tp = tp;
-}
-
-/* Page-cache look-ups are recorded at level full; their probe costs every reader. */
-void pgt_probes_level(u8 level)
-{
-	bool on = level >= PGT_LEVEL_FULL;
-
-	if (on == lookups_on)
-		return;
-	if (on)
-		enable_kretprobe(&lookup_probe);
-	else
-		disable_kretprobe(&lookup_probe);
-	lookups_on = on;
+	return err ?: pgt_cache_switch(level >= PGT_LEVEL_FULL);
 }
 
 /* Process hooks first, then who is there already, then the references. */
 int pgt_probes_start(void)
 {
-	int i, err = 0;
+	int err = pgt_points_on(points, ARRAY_SIZE(points));
 
-	for_each_kernel_tracepoint(find_point, NULL);
-	for (i = 0; i < ARRAY_SIZE(points) && !err; i++) {
-		if (!points[i].tp) {
-			pr_err("the kernel has no tracepoint %s\n", points[i].name);
-			err = -ENOENT;
-			break;
-		}
-		err = tracepoint_probe_register(points[i].tp, points[i].hook, NULL);
-		points[i].on = !err;
-	}
-	if (!err)
-		err = pgt_targets_attach();
 	if (err)
-		goto no_points;
-
-	/* register_kretprobe() wants a fresh structure each time. */
-	lookup_probe.kp.addr = NULL;
-	lookup_probe.kp.flags = KPROBE_FLAG_DISABLED;
-	lookup_probe.nmissed = 0;
-	lookup_probe.kp.nmissed = 0;
-	lookups_on = false;
-	err = register_kretprobe(&lookup_probe);
-	if (err) {
-		pr_err("cannot probe filemap_get_pages: %d\n", err);
-		goto no_points;
+		return err;
+	err = pgt_targets_attach();
+	if (!err)
+		err = pgt_probes_level(pgt_set.level);
+	if (!err) {
+		err = pgt_hook_on(&faults);
+		if (err)
+			pr_err("cannot hook handle_mm_fault: %d\n", err);
 	}
-	pgt_probes_level(pgt_set.level);
-
-	fault_ops.func = fault_hook;
-	err = ftrace_set_filter(&fault_ops, "handle_mm_fault", strlen("handle_mm_fault"), 1);
-	if (!err)
-		err = register_ftrace_function(&fault_ops);
-	if (!err)
-		return 0;
-	pr_err("cannot hook handle_mm_fault: %d\n", err);
-	free_fault_ops();
-	unregister_kretprobe(&lookup_probe);
-no_points:
-	while (--i >= 0)
-		if (points[i].on)
-			tracepoint_probe_unregister(points[i].tp, points[i].hook, NULL);
-	tracepoint_synchronize_unregister();
+	if (err)
+		pgt_probes_stop();
 	return err;
 }
 
 /* When this returns, no hook runs any more on any CPU. */
 void pgt_probes_stop(void)
 {
-	int i;
-
-	unregister_ftrace_function(&fault_ops);
-	free_fault_ops();
-	unregister_kretprobe(&lookup_probe);
-	for (i = 0; i < ARRAY_SIZE(points); i++)
-		tracepoint_probe_unregister(points[i].tp, points[i].hook, NULL);
-	tracepoint_synchronize_unregister();
-	pgt_lost_elsewhere(PGT_LOST_PROBE_MISSED, lookup_probe.nmissed);
+	pgt_hook_off(&faults);
+	pgt_maps_switch(false);
+	pgt_cache_switch(false);
+	pgt_points_off(points, ARRAY_SIZE(points));
 }

@@ -8,10 +8,16 @@
  *
  * relay_reserve() moves the offset before the bytes are there, and a reader on
  * another CPU may then read a half-written record. pgt_commit() moves it after.
+ *
+ * With `overwrite` the refs channel is a flight recorder: a full ring drops its
+ * oldest sub-buffer. A snapshot freezes it: the oldest is kept until it was read
+ * and the writer goes on in what the reader frees, so that nothing is torn and
+ * nothing is lost unless the reader is slower than the writer.
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/relay.h>
+#include <linux/slab.h>
 #include <linux/timekeeping.h>
 
 #include "pgtrace.h"
@@ -28,6 +34,9 @@ MODULE_PARM_DESC(names_subbuf_size, "bytes of a sub-buffer of the names channel 
 static unsigned int names_n_subbufs = 16;
 module_param(names_n_subbufs, uint, 0444);
 MODULE_PARM_DESC(names_n_subbufs, "sub-buffers a CPU of the names channel (default 16)");
+static unsigned int gid;
+module_param(gid, uint, 0444);
+MODULE_PARM_DESC(gid, "group that may control and read recordings besides root (default 0: root only)");
 
 struct pgt_count {
 	u64 seq;		/* next sequence number */
@@ -37,20 +46,54 @@ struct pgt_count {
 	u64 first_seq;
 	u64 first_ns;
 	u64 last_ns;
+	u64 overwritten;	/* records dropped to make room for newer ones */
+	bool frozen;		/* a snapshot is being read */
 };
 
 static struct rchan *channels[PGT_NR_CHANNELS];
 static DEFINE_PER_CPU(struct pgt_count[PGT_NR_CHANNELS], counts);
+static struct dentry *folder;
+static bool overwrite;		/* set only while nothing is recorded */
+/* Of each sub-buffer of a CPU's refs channel: number of its first record. */
+static DEFINE_PER_CPU(u64 *, first_seqs);
 
-static int subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, size_t padding)
+static int names_subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, size_t padding)
 {
 	return !relay_buf_full(buf);
+}
+
+static int refs_subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, size_t padding)
+{
+	struct pgt_count *c = &(*per_cpu_ptr(&counts, buf->cpu))[PGT_REFS];
+	size_t n = buf->chan->n_subbufs, at = (subbuf - buf->start) / buf->chan->subbuf_size;
+	u64 *first = *per_cpu_ptr(&first_seqs, buf->cpu);
+
+	if (relay_buf_full(buf)) {
+		if (!overwrite || c->frozen)
+			return 0;
+		c->overwritten += first[(at + 1) % n] - first[at];
+	}
+	first[at] = c->seq;
+	return 1;
+}
+
+struct dentry *pgt_create_file(const char *name, umode_t mode, struct dentry *parent, void *data,
+			       const struct file_operations *fops)
+{
+	struct dentry *file;
+
+	if (gid)
+		mode |= mode >> 3;	/* what the owner may, the group may */
+	file = debugfs_create_file(name, mode, parent, data, fops);
+	if (!IS_ERR_OR_NULL(file) && gid)
+		d_inode(file)->i_gid = KGIDT_INIT(gid);
+	return file;
 }
 
 static struct dentry *create_buf_file(const char *name, struct dentry *parent, umode_t mode,
 				      struct rchan_buf *buf, int *is_global)
 {
-	return debugfs_create_file(name, 0400, parent, buf, &relay_file_operations);
+	return pgt_create_file(name, 0400, parent, buf, &relay_file_operations);
 }
 
 static int remove_buf_file(struct dentry *dentry)
@@ -59,8 +102,14 @@ static int remove_buf_file(struct dentry *dentry)
 	return 0;
 }
 
-static const struct rchan_callbacks callbacks = {
-	.subbuf_start = subbuf_start,
+static const struct rchan_callbacks refs_callbacks = {
+	.subbuf_start = refs_subbuf_start,
+	.create_buf_file = create_buf_file,
+	.remove_buf_file = remove_buf_file,
+};
+
+static const struct rchan_callbacks names_callbacks = {
+	.subbuf_start = names_subbuf_start,
 	.create_buf_file = create_buf_file,
 	.remove_buf_file = remove_buf_file,
 };
@@ -206,14 +255,58 @@ bool pgt_relay_settle(void)
 	return !atomic_read(&failed);
 }
 
+/* Before a recording: empty channels, numbers from 0. */
 void pgt_relay_reset(void)
 {
 	int cpu, ch;
 
-	for (ch = 0; ch < PGT_NR_CHANNELS; ch++)
-		relay_reset(channels[ch]);
 	for_each_possible_cpu(cpu)
 		memset(per_cpu_ptr(&counts, cpu), 0, sizeof(counts));
+	for (ch = 0; ch < PGT_NR_CHANNELS; ch++)
+		relay_reset(channels[ch]);
+}
+
+static void freeze_cpu(void *unused)
+{
+	struct rchan_buf *buf = *this_cpu_ptr(channels[PGT_REFS]->buf);
+	size_t n = buf->chan->n_subbufs;
+	unsigned long irq;
+
+	/* The writer of this CPU is a hook on it: with interrupts off it stands still. */
+	local_irq_save(irq);
+	if (buf->subbufs_produced - buf->subbufs_consumed >= n) {
+		/* As relay's read() does: what was overwritten counts as read. */
+		buf->subbufs_consumed = buf->subbufs_produced - n + 1;
+		buf->bytes_consumed = 0;
+	}
+	this_cpu_ptr(counts)[PGT_REFS].frozen = true;
+	local_irq_restore(irq);
+}
+
+/* begin: the oldest records are kept until they are read; end: newer ones may replace them again. */
+int pgt_relay_snapshot(bool begin)
+{
+	int cpu;
+
+	if (!overwrite)
+		return -EINVAL;
+	if (begin)
+		on_each_cpu(freeze_cpu, NULL, 1);
+	else
+		for_each_possible_cpu(cpu)
+			WRITE_ONCE((*per_cpu_ptr(&counts, cpu))[PGT_REFS].frozen, false);
+	return 0;
+}
+
+/* Not while recording. */
+void pgt_relay_overwrite(bool on)
+{
+	overwrite = on;
+}
+
+bool pgt_relay_overwrites(void)
+{
+	return overwrite;
 }
 
 int pgt_relay_status(char *buf, int size)
@@ -227,11 +320,73 @@ int pgt_relay_status(char *buf, int size)
 		struct pgt_count *c = *per_cpu_ptr(&counts, cpu);
 
 		n += scnprintf(buf + n, size - n,
-			       "cpu %d refs_emitted %llu refs_lost %llu names_emitted %llu names_lost %llu\n",
+			       "cpu %d refs_emitted %llu refs_lost %llu names_emitted %llu names_lost %llu refs_overwritten %llu\n",
 			       cpu, c[PGT_REFS].emitted, c[PGT_REFS].lost,
-			       c[PGT_NAMES].emitted, c[PGT_NAMES].lost);
+			       c[PGT_NAMES].emitted, c[PGT_NAMES].lost, c[PGT_REFS].overwritten);
 	}
 	return n;
+}
+
+static void close_refs(void)
+{
+	int cpu;
+
+	if (channels[PGT_REFS])
+		relay_close(channels[PGT_REFS]);
+	channels[PGT_REFS] = NULL;
+	for_each_possible_cpu(cpu) {
+		kvfree(*per_cpu_ptr(&first_seqs, cpu));
+		*per_cpu_ptr(&first_seqs, cpu) = NULL;
+	}
+}
+
+static int open_refs(unsigned int size, unsigned int n)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		u64 *first = kvcalloc(n, sizeof(*first), GFP_KERNEL);
+
+		if (!first)
+			goto failed;
+		*per_cpu_ptr(&first_seqs, cpu) = first;
+	}
+	channels[PGT_REFS] = relay_open("refs", folder, size, n, &refs_callbacks, NULL);
+	if (channels[PGT_REFS])
+		return 0;
+failed:
+	close_refs();
+	return -ENOMEM;
+}
+
+/* Other buffers for references. Not while recording; what they held is gone. */
+int pgt_relay_buffers(unsigned long size, unsigned long n)
+{
+	/* Half of the memory at most: relay would take all there is. */
+	u64 most = (u64)totalram_pages() * PAGE_SIZE / 2 / num_possible_cpus();
+	int err;
+
+	if (size < PAGE_SIZE || size % PAGE_SIZE || size > SZ_1G || n < 2 || n > SZ_1M)
+		return -EINVAL;
+	if ((u64)size * n > most)
+		return -ENOMEM;
+	if (size == subbuf_size && n == n_subbufs)
+		return 0;
+	close_refs();
+	err = open_refs(size, n);
+	if (err) {
+		/* The old ones fitted before. If not even they do, start says so. */
+		open_refs(subbuf_size, n_subbufs);
+		return err;
+	}
+	subbuf_size = size;
+	n_subbufs = n;
+	return 0;
+}
+
+bool pgt_relay_ready(void)
+{
+	return channels[PGT_REFS];
 }
 
 int pgt_relay_init(struct dentry *dir)
@@ -242,13 +397,13 @@ int pgt_relay_init(struct dentry *dir)
 		pr_err("buffers too small: subbuf_size >= 4096, names_subbuf_size >= 16384, 2 each\n");
 		return -EINVAL;
 	}
-	channels[PGT_REFS] = relay_open("refs", dir, subbuf_size, n_subbufs, &callbacks, NULL);
-	if (!channels[PGT_REFS])
+	folder = dir;
+	if (open_refs(subbuf_size, n_subbufs))
 		return -ENOMEM;
 	channels[PGT_NAMES] = relay_open("names", dir, names_subbuf_size, names_n_subbufs,
-					 &callbacks, NULL);
+					 &names_callbacks, NULL);
 	if (!channels[PGT_NAMES]) {
-		relay_close(channels[PGT_REFS]);
+		close_refs();
 		return -ENOMEM;
 	}
 	return 0;
@@ -256,6 +411,6 @@ int pgt_relay_init(struct dentry *dir)
 
 void pgt_relay_exit(void)
 {
-	relay_close(channels[PGT_REFS]);
+	close_refs();
 	relay_close(channels[PGT_NAMES]);
 }

@@ -6,6 +6,8 @@
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
+#include <linux/huge_mm.h>
+#include <linux/sched/coredump.h>
 #include <linux/static_call.h>
 #include <asm/tlbflush.h>
 
@@ -26,7 +28,16 @@ static void no_split(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr,
 {
 }
 
+static struct callback_head *no_cancel(struct task_struct *task,
+				       bool (*match)(struct callback_head *, void *), void *data)
+{
+	return NULL;
+}
+
+static unsigned long *huge_page_flags;
+
 DEFINE_STATIC_CALL(pgt_lookup_name, no_lookup);
+DEFINE_STATIC_CALL(pgt_cancel_work, no_cancel);
 DEFINE_STATIC_CALL(pgt_flush_range, no_flush);
 DEFINE_STATIC_CALL(pgt_split, no_split);
 
@@ -43,6 +54,29 @@ DEFINE_STATIC_CALL(pgt_pte_offset_lock, no_pte_lock);
 void pgt_flush_tlb_mm(struct mm_struct *mm)
 {
 	static_call(pgt_flush_range)(mm, 0, TLB_FLUSH_ALL, 0, true);
+}
+
+void pgt_flush_tlb_range(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	static_call(pgt_flush_range)(mm, start, end, PAGE_SHIFT, false);
+}
+
+struct callback_head *pgt_cancel_task_work(struct task_struct *task,
+					   bool (*match)(struct callback_head *, void *),
+					   void *data)
+{
+	return static_call(pgt_cancel_work)(task, match, data);
+}
+
+/* Would the kernel try a huge page for anonymous memory here? */
+bool pgt_huge_pages_wanted(struct vm_area_struct *vma)
+{
+	unsigned long flags = READ_ONCE(*huge_page_flags);
+
+	if (vma->vm_flags & VM_NOHUGEPAGE || test_bit(MMF_DISABLE_THP, &vma->vm_mm->flags))
+		return false;
+	return flags & BIT(TRANSPARENT_HUGEPAGE_FLAG) ||
+	       (flags & BIT(TRANSPARENT_HUGEPAGE_REQ_MADV_FLAG) && vma->vm_flags & VM_HUGEPAGE);
 }
 
 void pgt_split_huge_pmd(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr)
@@ -72,7 +106,7 @@ static unsigned long lookup(const char *name)
 int pgt_symbols_init(void)
 {
 	struct kprobe kp = { .symbol_name = "kallsyms_lookup_name" };
-	unsigned long flush, split;
+	unsigned long flush, split, cancel;
 	int err;
 
 	/* kallsyms_lookup_name itself is not exported; a kprobe knows where it is. */
@@ -88,8 +122,11 @@ int pgt_symbols_init(void)
 
 	flush = lookup("flush_tlb_mm_range");
 	split = lookup("__split_huge_pmd");
-	if (!flush || !split)
+	cancel = lookup("task_work_cancel_match");
+	huge_page_flags = (void *)lookup("transparent_hugepage_flags");
+	if (!flush || !split || !cancel || !huge_page_flags)
 		return -ENOENT;
+	static_call_update(pgt_cancel_work, (void *)cancel);
 	static_call_update(pgt_flush_range, (void *)flush);
 	static_call_update(pgt_split, (void *)split);
 #if PGT_NEW_MM

@@ -85,6 +85,11 @@ static struct pgt_thread *find_thread(const struct task_struct *task)
 	return NULL;
 }
 
+struct pgt_thread *pgt_thread_find(const struct task_struct *task)
+{
+	return find_thread(task);
+}
+
 /* --- address spaces --- */
 
 static struct pgt_space *new_space(struct pgt_proc *proc, struct mm_struct *mm)
@@ -95,19 +100,28 @@ static struct pgt_space *new_space(struct pgt_proc *proc, struct mm_struct *mm)
 		return NULL;
 	space->mm = mm;
 	refcount_set(&space->users, 1);
+	mutex_init(&space->own);
 	/*
 	 * First touches are wanted page by page. Children and later images of
 	 * the process inherit the flag; pgt_targets_release() takes it back.
 	 */
-	if (!test_and_set_bit(MMF_DISABLE_THP, &mm->flags))
+	if (!pgt_set.grain && !test_and_set_bit(MMF_DISABLE_THP, &mm->flags))
 		proc->thp_disabled = true;
 	return space;
 }
 
-static void put_space(struct pgt_space *space)
+static void free_space_rcu(struct rcu_head *rcu)
+{
+	struct pgt_space *space = container_of(rcu, struct pgt_space, rcu);
+
+	pgt_fifo_free(space);
+	kfree(space);
+}
+
+void pgt_space_put(struct pgt_space *space)
 {
 	if (space && refcount_dec_and_test(&space->users))
-		kfree_rcu(space, rcu);
+		call_rcu(&space->rcu, free_space_rcu);
 }
 
 /*
@@ -131,7 +145,7 @@ struct pgt_space *pgt_space_of(struct pgt_proc *proc, struct mm_struct *mm)
 		swap(space, fresh);
 	}
 	spin_unlock(&lock);
-	put_space(fresh);
+	pgt_space_put(fresh);
 	return space;
 }
 
@@ -163,7 +177,7 @@ static void __drop_proc(struct pgt_proc *proc)
 	list_del(&proc->list);
 	proc->gone = true;
 	n_procs--;
-	put_space(space);
+	pgt_space_put(space);
 	call_rcu(&proc->rcu, free_proc_rcu);
 }
 
@@ -366,7 +380,7 @@ int pgt_targets_attach(void)
 		struct mm_struct *mm;
 
 		rcu_read_lock();
-		proc = pgt_next_proc(U32_MAX, &pid);
+		proc = pgt_next_proc(U32_MAX, &pid, NULL);
 		if (proc) {
 			mm = pgt_pid_mm(pid);
 			if (mm) {
@@ -401,10 +415,11 @@ struct mm_struct *pgt_pid_mm(struct pid *pid)
 }
 
 /*
- * The next process that pass number `pass` has not visited, with a reference
- * to its pid; NULL: all were. Under RCU if the result itself is used.
+ * The next process that pass number `pass` has not visited, with a reference to
+ * its pid and, if asked for, to its space; NULL: all were. Under RCU if the
+ * result itself is used.
  */
-struct pgt_proc *pgt_next_proc(u32 pass, struct pid **pid)
+struct pgt_proc *pgt_next_proc(u32 pass, struct pid **pid, struct pgt_space **space)
 {
 	struct pgt_proc *proc;
 
@@ -415,6 +430,11 @@ struct pgt_proc *pgt_next_proc(u32 pass, struct pid **pid)
 	if (proc) {
 		proc->pass = pass;
 		*pid = get_pid(proc->pid);
+		if (space) {
+			*space = rcu_dereference_protected(proc->space, lockdep_is_held(&lock));
+			if (*space)
+				refcount_inc(&(*space)->users);
+		}
 		list_move_tail(&proc->list, &procs);
 	}
 	spin_unlock(&lock);
