@@ -19,12 +19,12 @@
 #define DIRTY_BITS _PAGE_DIRTY
 #endif
 
-static u64 cleaned(u64 was, u64 val)
+static u64 cleaned(u64 was, u64 val, u64 frame)
 {
 	val &= ~(u64)(_PAGE_PRESENT | _PAGE_USER | _PAGE_NX | _PAGE_GLOBAL);
 	val |= _PAGE_PROTNONE | _PAGE_ACCESSED;
 	/* The frame number is inverted in PROT_NONE entries (L1TF). */
-	return flip_protnone_guard(was, val, PTE_PFN_MASK);
+	return flip_protnone_guard(was, val, frame);
 }
 
 static pte_t cleaned_pte(pte_t old)
@@ -35,7 +35,7 @@ static pte_t cleaned_pte(pte_t old)
 	/* Later kernels work the write bit out again; a bare RW would mean shadow stack. */
 	old = pte_wrprotect(old);
 #endif
-	return __pte(cleaned(was, pte_val(old)));
+	return __pte(cleaned(was, pte_val(old), PTE_PFN_MASK));
 }
 
 static pmd_t cleaned_pmd(pmd_t old)
@@ -45,7 +45,7 @@ static pmd_t cleaned_pmd(pmd_t old)
 #if PGT_NEW_MM
 	old = pmd_wrprotect(old);
 #endif
-	return __pmd(cleaned(was, pmd_val(old)));
+	return __pmd(cleaned(was, pmd_val(old), PHYSICAL_PMD_PAGE_MASK));
 }
 
 /*
