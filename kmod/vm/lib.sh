@@ -67,3 +67,29 @@ kmod_as() {
 pack_cpio() {
     (cd "$1" && find . -mindepth 1 | LC_ALL=C sort | busybox cpio -o -H newc -R 0:0 2>/dev/null) >"$2"
 }
+
+# base_initramfs VERSION DIR: busybox and the modules the guest needs, with their order of loading.
+base_initramfs() {
+    local dir=$2 root=$2/base.tmp release name kind path file
+    release=$(<"$dir/release")
+    mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,lib/modules,lib/pgtrace,proc,sys,dev,tmp,run,out,host,root,etc,job,files}
+    cp "$VM_CACHE/tools/bin/busybox" "$root/bin/busybox"
+    busybox --list | while read -r name; do [[ $name == busybox ]] || ln -s busybox "$root/bin/$name"; done
+    ln -s ../../bin/busybox "$root/usr/bin/env"
+    kmod_as depmod -b "$dir" "$release" 2>/dev/null
+    : >"$root/lib/modules/order"
+    for name in virtio_pci 9pnet_virtio 9p overlay; do
+        kmod_as modprobe -d "$dir" -S "$release" --show-depends "$name"
+    done | while read -r kind path _; do
+        [[ $kind == insmod ]] || continue # the others are "builtin"
+        file=${path##*/}
+        file=${file%.xz}
+        [[ ! -e $root/lib/modules/$file ]] || continue
+        case $path in *.xz) xz -dc "$path" ;; *) cat "$path" ;; esac >"$root/lib/modules/$file"
+        printf '%s\n' "$file" >>"$root/lib/modules/order"
+    done
+    grep -q '^9p\.ko$' "$root/lib/modules/order" || grep -q '/9p\.ko$' "$dir/lib/modules/$release/modules.builtin" ||
+        die 2 "kernel $1 ($release) has no 9p module: not the ordinary image?"
+    pack_cpio "$root" "$dir/base.cpio"
+    rm -rf "$root"
+}

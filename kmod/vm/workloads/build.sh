@@ -17,6 +17,7 @@ compile() { # compile PROGRAM SOURCE..
     done
 }
 compile workload "$here/workload.c" "$here/truth.c"
-compile torture "$here/torture.c"
+compile torture "$here"/torture*.c
+compile fuzz "$here/fuzz.c"
 compile demo "$here/demo.c" -lm
 printf '%s\n' "$out"
