@@ -28,6 +28,7 @@
 
 #define NO_SLOT U32_MAX
 #define RANGES 16
+#define FRESH 4			/* pages that the instruction at work may need */
 #define BATCH 16
 
 /* entry.flags besides PGT_ACTIVE_* */
@@ -53,7 +54,6 @@ struct pgt_fifo {
 	u32 bits;		/* of the hash */
 	u64 oldest, next;	/* the entries are [oldest, next) */
 	u64 aged;		/* those before were aged */
-	u64 settled;		/* those before have had their first use */
 	bool overflow;		/* a page found no room */
 	u32 n_ranges;		/* of file pages that came along with a fault */
 	struct {
@@ -265,7 +265,11 @@ static void evict_surplus(struct pgt_fifo *fifo, struct flush *flush)
 	} while (n == BATCH);
 }
 
-/* Entries whose first use is over forget that they were accessed. */
+/*
+ * Entries whose first use is over forget that they were accessed. It is over when
+ * a few pages have become active since: the instruction itself, its operands and
+ * the stack may each have had to fault before it could go on.
+ */
 static void age(struct pgt_fifo *fifo, struct flush *flush)
 {
 	unsigned long addr[BATCH], size[BATCH];
@@ -274,7 +278,7 @@ static void age(struct pgt_fifo *fifo, struct flush *flush)
 	do {
 		spin_lock(&fifo->lock);
 		fifo->aged = max(fifo->aged, fifo->oldest);
-		for (n = 0; n < BATCH && fifo->aged < fifo->settled; n++) {
+		for (n = 0; n < BATCH && fifo->aged + FRESH < fifo->next; n++) {
 			struct entry *entry = &fifo->entries[fifo->aged++ % fifo->capacity];
 
 			entry->flags |= AGED;
@@ -289,9 +293,6 @@ static void age(struct pgt_fifo *fifo, struct flush *flush)
 				flush_later(flush, addr[i], size[i]);
 		}
 	} while (n == BATCH);
-	spin_lock(&fifo->lock);
-	fifo->settled = fifo->next;
-	spin_unlock(&fifo->lock);
 }
 
 /* File pages that came along with a fault are present but not active. */
@@ -310,7 +311,16 @@ static void clean_ranges(struct pgt_fifo *fifo, struct mm_struct *mm, struct pgt
 	spin_unlock(&fifo->lock);
 
 	if (overflow) {
+		struct pgt_clean pass = {
+			.tgid = current->tgid,
+			.start_ns = ktime_get_mono_fast_ns(),
+		};
+
 		pgt_clean_space(mm, walk);
+		pass.end_ns = ktime_get_mono_fast_ns();
+		pass.scanned = walk->scanned;
+		pass.cleaned = walk->cleaned;
+		pgt_emit(PGT_REFS, &pass, PGT_KIND_CLEAN, 0, sizeof(pass), true);
 		return;
 	}
 	for (i = 0; i < n; i++) {

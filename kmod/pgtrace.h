@@ -52,15 +52,21 @@ struct pgt_proc {
 	struct rcu_head rcu;
 };
 
-/* One traced thread, found by its task. last_* belong to the thread itself. */
+/* Recent references a thread remembers, to know one that faults a second time. */
+#define PGT_RECENT 4
+
+/* One traced thread, found by its task. What it remembers belongs to the thread itself. */
 struct pgt_thread {
 	struct hlist_node node;
 	struct task_struct *task;	/* key; valid until sched_process_exit */
 	struct pgt_proc *proc;
-	unsigned long last_page;
-	unsigned long last_ip;
-	unsigned long last_faults;	/* maj_flt + min_flt at the last reference */
-	bool last_cleaned;		/* it was to a cleaned PTE */
+	struct {
+		unsigned long page;
+		unsigned long ip;
+		unsigned long faults;	/* maj_flt + min_flt before it */
+		bool cleaned_write;	/* it was a write to a cleaned PTE */
+	} recent[PGT_RECENT];
+	unsigned int next_recent;
 	bool work_queued;		/* it trims the FIFO before it returns to user mode */
 	struct rcu_head rcu;
 };

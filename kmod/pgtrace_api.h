@@ -299,11 +299,11 @@ struct pgt_active {
 	__u64	reserved;
 };
 
-/* One pass of the cleaner over one address space. */
+/* One pass over one address space that made its pages fault, but for those active in a FIFO. */
 struct pgt_clean {
 	struct pgt_header h;
 	__u32	tgid;
-	__u32	pass;		/* number of the pass, from 1 */
+	__u32	pass;		/* number of the pass, from 1; 0: a FIFO began or overflowed */
 	__u64	start_ns;	/* CLOCK_MONOTONIC */
 	__u64	end_ns;
 	__u64	scanned;	/* present PTEs seen */

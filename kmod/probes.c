@@ -157,18 +157,36 @@ void pgt_emit_ref(bool by_current, u8 flags, u32 object, u64 addr, u64 ip, u64 p
 /*
  * One use is one reference, but may fault more than once: the kernel drops its
  * lock, waits and retries (TRIED), or retries from the VMA lock with the mmap
- * lock; or it repairs a cleaned PTE read-only, and the write faults again. All
- * come from the same instruction on the same page; attempts that did not
- * complete leave the thread's fault counts alone.
+ * lock; or it repairs a cleaned PTE read-only, and the write faults again - with
+ * faults of the instruction's own page or its other operand in between. All come
+ * from the same instruction on the same page; attempts that did not complete
+ * leave the thread's fault counts alone.
  */
 static bool same_use(struct pgt_thread *t, unsigned long page, unsigned long ip,
 		     unsigned long faults, enum pte_state state, bool write)
 {
-	if (t->last_page != page || t->last_ip != ip)
-		return false;
-	return faults == t->last_faults ||
-	       (state == PTE_THERE && write && t->last_cleaned &&
-		faults == t->last_faults + 1);
+	int i;
+
+	for (i = 0; i < PGT_RECENT; i++) {
+		if (t->recent[i].page != page || t->recent[i].ip != ip)
+			continue;
+		if (faults == t->recent[i].faults ||
+		    (state == PTE_THERE && write && t->recent[i].cleaned_write &&
+		     faults - t->recent[i].faults <= 3))
+			return true;
+	}
+	return false;
+}
+
+static void remember(struct pgt_thread *t, unsigned long page, unsigned long ip,
+		     unsigned long faults, bool cleaned_write)
+{
+	unsigned int i = t->next_recent++ % PGT_RECENT;
+
+	t->recent[i].page = page;
+	t->recent[i].ip = ip;
+	t->recent[i].faults = faults;
+	t->recent[i].cleaned_write = cleaned_write;
 }
 
 static void on_fault(struct pgt_thread *t, struct vm_area_struct *vma, unsigned long addr,
@@ -217,10 +235,7 @@ static void on_fault(struct pgt_thread *t, struct vm_area_struct *vma, unsigned 
 	if (pgt_set.policy == PGT_POLICY_FIFO && pgt_set.level >= PGT_LEVEL_RICH)
 		pgt_fifo_touch(t, space, obj->id, addr, pgt_pack_page(page, order, 0, 0),
 			       write, found.dirty);
-	t->last_page = addr >> PAGE_SHIFT;
-	t->last_ip = ip;
-	t->last_faults = faults;
-	t->last_cleaned = found.state == PTE_CLEANED;
+	remember(t, addr >> PAGE_SHIFT, ip, faults, write && found.state == PTE_CLEANED);
 }
 
 /* handle_mm_fault(vma, address, flags, regs) */

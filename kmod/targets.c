@@ -194,7 +194,6 @@ static struct pgt_thread *__add_thread(struct pgt_proc *proc, struct task_struct
 		return NULL;
 	t->task = task;
 	t->proc = proc;
-	t->last_page = -1;
 	proc->threads++;
 	hlist_add_head_rcu(&t->node, &threads[hash_ptr(task, THREAD_BITS)]);
 	return t;

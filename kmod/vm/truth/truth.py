@@ -7,23 +7,31 @@ been recorded (the page was never touched before; or a whole cleaning pass lies
 between its last touch and this one; or it is the first write after a fork or to
 the zero page), whether it MUST NOT (no pass came near since the last touch), or
 whether it may (a pass ran just then). So no sleeping makes the test right or wrong.
+Under the FIFO policy a page's eviction record takes the place of the pass, and the
+records are held against what a FIFO of N pages is.
 """
 
 import bisect
 from collections import defaultdict, namedtuple
 
 # One row of the recording, times in ns of CLOCK_MONOTONIC.
-Row = namedtuple("Row", "seq time cpu pid tid event access major addr object page order kind path")
+Row = namedtuple("Row", "seq time cpu pid tid event access major addr object page order kind path kernel", defaults=[False])
 Obj = namedtuple("Obj", "object kind path deleted")
 Proc = namedtuple("Proc", "pid ppid comm exe code")
 Pass = namedtuple("Pass", "pid start end")
+# A page that left the FIFO.
+Left = namedtuple("Left", "seq time pid addr since dirtied rereferenced gone")
 # What a recording says: rows in the order of the reference string.
-Recorded = namedtuple("Recorded", "rows objects processes passes")
+# execs: (seq, pid), where the process began a new address space.
+Recorded = namedtuple("Recorded", "rows objects processes passes left execs", defaults=[(), ()])
 
 Touch = namedtuple("Touch", "index tid region page access t0 t1")
 OBJECT_KIND = {"anon": "anon", "heap": "heap", "stack": "stack", "shmem": "shmem", "shared": "file", "private": "file"}
 ACCESS = {"r": "read", "w": "write", "x": "exec", "m": "none"}
 SLACK = 20_000  # ns: how far the recorder's clock and the program's may be apart
+# ns: between a page's eviction and its record; the machine is emulated, its processors may be held up
+LATE = 20_000_000
+CACHE = ("lookup", "insert", "evict")  # of the page cache: no address
 PAGE = 4096
 MUST, MAY, NOT = "must", "may", "must not"
 
@@ -102,8 +110,9 @@ class Truth:
 class Check:
     """check() gives the list of what is wrong, at most `limit` a kind; .figures counts what was compared."""
 
-    def __init__(self, truth, recorded, level="full", limit=8):
-        self.truth, self.rec, self.level, self.limit = truth, recorded, level, limit
+    def __init__(self, truth, recorded, level="full", limit=8, fifo=0):
+        self.truth, self.rec, self.level, self.limit, self.fifo = truth, recorded, level, limit, fifo
+        self.page = None  # the one a verdict is on
         self.faults, self.figures = defaultdict(list), defaultdict(int)
 
     def wrong(self, what, detail):
@@ -115,6 +124,11 @@ class Check:
         used = self._match()
         self._required(used, allow_missing)
         self._lookups(allow_missing)
+        if self.level == "full" and not allow_missing:
+            self._cache()
+        if self.fifo and not allow_missing:
+            self._fifo()
+            self._flags()
         self._objects()
         self._processes()
         out = []
@@ -125,8 +139,11 @@ class Check:
         return out
 
     def _passes(self):
-        for p in self.truth.processes.values():
-            p.passes = []
+        for pid, p in self.truth.processes.items():
+            p.pid, p.passes, p.evictions = pid, [], defaultdict(list)
+        for e in self.rec.left:
+            if e.pid in self.truth.processes and not e.gone:
+                self.truth.processes[e.pid].evictions[e.addr // PAGE].append(e.time)
         for c in self.rec.passes:
             if c.pid in self.truth.processes:
                 self.truth.processes[c.pid].passes.append((c.start, c.end))
@@ -134,15 +151,17 @@ class Check:
             p.passes.sort()
             p.starts = [s for s, _ in p.passes]
 
-    @staticmethod
-    def _overlap(p, since, until):
+    def _overlap(self, p, since, until):
         """A pass over process p ran at some time in [since, until]."""
+        if self.fifo and any(since <= t <= until + LATE for t in p.evictions[self.page]):
+            return True
         i = bisect.bisect_right(p.starts, until) - 1
         return i >= 0 and p.passes[i][1] >= since
 
-    @staticmethod
-    def _whole(p, since, until):
+    def _whole(self, p, since, until):
         """A pass began and ended in (since, until)."""
+        if self.fifo:  # a sweep leaves active pages alone: it proves nothing
+            return any(since < t < until for t in p.evictions[self.page])
         i = bisect.bisect_right(p.starts, since)
         return i < len(p.starts) and p.passes[i][1] < until
 
@@ -178,6 +197,7 @@ class Check:
         if t.access == "none":
             return NOT, None
         past = self._history(p, region, t)
+        self.page = region.base // PAGE + t.page
         rich = self.level != "light"
         if not past:
             # Inherited private file pages: copied with the page tables or not, as the kernel likes.
@@ -218,7 +238,7 @@ class Check:
         used, last = defaultdict(list), {}
         for row in self.rec.rows:
             p = self.truth.processes.get(row.pid)
-            if p is None or row.event == "lookup" or row.addr is None:
+            if p is None or row.event in CACHE or row.addr is None:
                 continue
             for region in p.regions.values():
                 n = region.page_of(row.addr)
@@ -240,6 +260,7 @@ class Check:
             self._identity(region, n, touch, row)
             key = (row.pid, row.tid)
             before = last.get(key, touch)
+            self.page = row.addr // PAGE
             # Pages of one system call share its time: a pass in the middle may make the kernel begin again.
             again = touch.t0 == before.t0 and self._overlap(p, touch.t0, touch.t1)
             if touch.index < before.index and not again:
@@ -295,11 +316,12 @@ class Check:
                     # A pass in the middle of a touch makes it fault anew; a write then may need a fault to find the
                     # page cleaned and one to make it writable (with faults of the instruction's own page in between).
                     passes = sum(1 for s, e in p.passes if s <= t.t1 and e >= t.t0)
+                    passes += sum(1 for e in p.evictions[region.base // PAGE + t.page] if t.t0 <= e <= t.t1 + LATE)
                     most = 1 + passes * (2 if t.access == "write" else 1)
                     if len(rows) > most:
                         self.wrong("one touch, several references", f"pid {pid} {region.kind} {t}: {rows}")
             self.figures["required re-references"] += found
-            if self.level != "light" and not allow_missing and found < p.retouches:
+            if self.level != "light" and not allow_missing and not self.fifo and found < p.retouches:
                 self.wrong("the test proved too little", f"pid {pid}: {found} required re-references, wanted {p.retouches}")
         self.figures["missing"] = len(missing)
         if len(missing) > allow_missing:
@@ -326,6 +348,77 @@ class Check:
             for row, (_, _, t0, t1) in zip(rows, want):
                 if not t0 - SLACK <= row.time <= t1 + SLACK or row.access != "read" or row.addr is not None:
                     self.wrong("look-up", f"{row}, expected between {t0} and {t1}")
+
+    def _cache(self):
+        """A page enters and leaves the page cache in turns, and is looked up and mapped only while it is in there."""
+        there = {}
+        for row in self.rec.rows:
+            if row.kind != "file" or row.path not in self.truth.files:
+                continue
+            key, known = (row.object, row.page), there.get((row.object, row.page))
+            if row.event in ("insert", "evict"):
+                self.figures[row.event + "s"] += 1
+                if known is (row.event == "insert"):
+                    self.wrong("page cache", f"{row}, though it was {'in' if known else 'out'} already")
+                there[key] = row.event == "insert"
+            elif row.event == "lookup" and known is not True:
+                self.wrong("page cache", f"{row} was looked up, but never entered")
+
+    def _fifo(self):
+        """When a program goes on in user mode, at most N of its pages are active; and the first in are the first out."""
+        active, last = defaultdict(dict), {}
+        events = [(r.seq, 0, r) for r in self.rec.rows if r.event in ("fault", "retouch")]
+        events += [(e.seq, 1, e) for e in self.rec.left]
+        events += [(seq, 2, pid) for seq, pid in self.rec.execs]
+        for _, leaves, e in sorted(events, key=lambda x: x[:2]):
+            if leaves == 2:
+                active.pop(e, None)
+                continue
+            mine = active[e.pid]
+            if not leaves:
+                # Threads of the same process may be between their fault and their return; sections have up to 8.
+                if not e.kernel and len(mine) > self.fifo + 8:
+                    self.wrong("more pages active than the FIFO holds", f"{len(mine)} of {self.fifo} at {e}")
+                mine[e.addr // PAGE] = e.time
+                continue
+            self.figures["left the FIFO"] += 1
+            mine.pop(e.addr // PAGE, None)
+            if e.gone:
+                continue
+            if e.since < last.get(e.pid, 0) - LATE:
+                self.wrong("out of turn", f"{e}, after one that entered at {last[e.pid]}")
+            last[e.pid] = e.since
+        if not self.figures["left the FIFO"]:
+            self.wrong("the test proved too little", "no page left the FIFO")
+
+    def _flags(self):
+        """What a page's record says of its active time against the touches in it (private anonymous memory)."""
+        regions = {}
+        for pid, p in self.truth.processes.items():
+            for r in p.regions.values():
+                if r.kind in ("anon", "heap"):
+                    regions.update({(pid, r.base // PAGE + n): (p, r, n) for n in range(r.pages)})
+        for e in self.rec.left:
+            found = regions.get((e.pid, e.addr // PAGE))
+            if e.gone or not found:
+                continue
+            p, r, n = found
+            touches = [t for t in r.touches.get(n, ()) if t.access != "none"]
+            inside = [t for t in touches if t.t1 >= e.since - SLACK and t.t0 <= e.time]
+            sure = [t for t in inside if t.t0 >= e.since - SLACK * 50 and t.t1 <= e.time - LATE]
+            if not inside or p.end is None or e.time > p.end or r.inherited:
+                continue  # the program's own work (verifying it, filling it) is no touch of the truth
+            self.figures["active times"] += 1
+            self.figures["dirtied"] += e.dirtied
+            self.figures["re-referenced"] += e.rereferenced
+            if any(t.access == "write" for t in sure) and not e.dirtied:
+                self.wrong("not dirtied", f"{e}: {sure}")
+            if e.dirtied and not any(t.access == "write" for t in inside):
+                self.wrong("dirtied, but nobody wrote", f"{e}: {inside}")
+            # A thread that was held up in the middle of its touch touches again, in a way.
+            held_up = len(p.touches) > 1 or any(t.t1 - t.t0 > LATE / 10 for t in inside)
+            if e.rereferenced and len(inside) < 2 and not held_up:
+                self.wrong("re-referenced, but touched once", f"{e}: {inside}")
 
     def _objects(self):
         by_path = defaultdict(list)
