@@ -9,3 +9,5 @@ pub mod recorder;
 mod sys;
 pub mod units;
 pub mod wire;
+
+pub use recorder::perf;

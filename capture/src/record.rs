@@ -216,8 +216,13 @@ pub struct Exit {
     pub stamp: Stamp,
     /// The process.
     pub tgid: u32,
-    /// As wait() gives it: status << 8, or the signal.
+    /// As wait() gives it: status << 8, or the signal; [`Exit::UNKNOWN_CODE`] where nobody told.
     pub code: u32,
+}
+
+impl Exit {
+    /// No process ends with this one: what perf does not tell.
+    pub const UNKNOWN_CODE: u32 = u32::MAX;
 }
 
 /// Records of this CPU's channel were lost here.

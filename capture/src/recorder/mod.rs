@@ -7,6 +7,7 @@ mod command;
 mod drain;
 mod names;
 mod output;
+pub mod perf;
 mod report;
 
 use std::io;
@@ -75,6 +76,9 @@ pub enum RecordError {
     /// The module cannot be set up.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// perf events cannot be had.
+    #[error(transparent)]
+    Perf(#[from] perf::PerfError),
     /// A chunk cannot be begun.
     #[error(transparent)]
     Chunk(#[from] ChunkError),

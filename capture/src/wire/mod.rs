@@ -253,8 +253,8 @@ pub(crate) fn frame(bytes: &[u8], swap: bool) -> Result<Frame, Fault> {
     })
 }
 
-/// Appends `record` to `out` in the newest wire version and native byte order. For tests and tools: the module itself
-/// writes what the recorder stores.
+/// Appends `record` to `out` in the newest wire version and native byte order. For the sources that are not the module
+/// (which itself writes what the recorder stores), and for tests.
 ///
 /// Texts that do not fit (a record has at most 65,528 bytes, a command name 16) are cut.
 pub fn encode(record: &Record, out: &mut Vec<u8>) {

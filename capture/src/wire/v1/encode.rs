@@ -1,4 +1,4 @@
-//! Records to bytes of wire version 1, in native byte order: for tests and tools, never for the recorder.
+//! Records to bytes of wire version 1, in native byte order: for sources other than the module, and for tests.
 
 use zerocopy::IntoBytes;
 
