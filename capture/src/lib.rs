@@ -3,6 +3,7 @@
 //! datafusion, and the recorder never interprets page references.
 
 pub mod chunk;
+pub mod cli;
 pub mod control;
 pub mod record;
 pub mod recorder;

@@ -1,110 +1,21 @@
 //! `pgtrace-capture`: records page references of processes into raw chunks.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::Parser;
 use pgtrace_capture::chunk::Targets;
+use pgtrace_capture::cli::{Cli, Cmd, Record, Source};
 use pgtrace_capture::control::{Module, Status};
+use pgtrace_capture::perf;
 use pgtrace_capture::record::Level;
 use pgtrace_capture::recorder::{self, Options, Progress};
-use pgtrace_capture::units::{self, show_bytes, show_count};
+use pgtrace_capture::units::{show_bytes, show_count};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-
-/// Records which pages processes reference, in order, into raw chunks. Needs root and the pgtrace module.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Exit codes: 0 good; 1 recorded, but with losses or damage; 2 error.\n\n\
-    Example: pgtrace-capture record -o raw -- sort big.txt"
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Cmd,
-}
-
-#[derive(Debug, Subcommand)]
-enum Cmd {
-    /// Record processes until they end, Ctrl-C, or a time is over
-    #[command(
-        after_help = "Examples:\n  pgtrace-capture record -o raw -- sort big.txt\n  \
-        pgtrace-capture record --pid 4242 --duration 30s -o raw\n  \
-        pgtrace-capture record --uid 1000 --level full --clean off -o raw"
-    )]
-    Record(Record),
-    /// Say what the module is doing
-    #[command(after_help = "Example: pgtrace-capture status")]
-    Status,
-    /// End a recording, also one whose recorder is gone
-    #[command(after_help = "Example: pgtrace-capture stop")]
-    Stop,
-}
-
-#[derive(Debug, Args)]
-#[group(skip)]
-#[command(group(ArgGroup::new("target").required(true).multiple(true).args(["pid", "uid", "cmd"])))]
-struct Record {
-    /// Trace this process and what it forks; may be given several times
-    #[arg(long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "cmd")]
-    pid: Vec<u32>,
-    /// Trace every process of this user; may be given several times
-    #[arg(
-        long,
-        value_name = "UID",
-        value_delimiter = ',',
-        conflicts_with = "cmd"
-    )]
-    uid: Vec<u32>,
-    /// Folder for the chunks; made when missing
-    #[arg(short, long, value_name = "DIR")]
-    output: PathBuf,
-    /// light: first touches; rich: and re-references; full: and page-cache look-ups
-    #[arg(long, value_enum, default_value = "rich")]
-    level: LevelArg,
-    /// How often pages are made to fault at their next touch; off: never
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = units::period_ms)]
-    clean: u32,
-    /// Begin a new chunk at this size
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = rotate_size)]
-    rotate_size: u64,
-    /// Begin a new chunk at this age
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = some_time)]
-    rotate_time: Duration,
-    /// End the recording after this time
-    #[arg(long, value_name = "TIME", value_parser = some_time)]
-    duration: Option<Duration>,
-    /// Run this command and trace it and what it forks
-    #[arg(last = true, value_name = "CMD")]
-    cmd: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LevelArg {
-    Light,
-    Rich,
-    Full,
-}
-
-fn rotate_size(text: &str) -> Result<u64, String> {
-    match units::size(text) {
-        Ok(bytes) if bytes >= 4096 => Ok(bytes),
-        Ok(_) => Err(format!("expected at least 4KiB, found \"{text}\"")),
-        Err(e) => Err(e.to_string()),
-    }
-}
-
-fn some_time(text: &str) -> Result<Duration, String> {
-    match units::time(text) {
-        Ok(time) if !time.is_zero() => Ok(time),
-        Ok(_) => Err(format!("expected more than nothing, found \"{text}\"")),
-        Err(e) => Err(e.to_string()),
-    }
-}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -132,6 +43,11 @@ fn record(args: Record) -> anyhow::Result<ExitCode> {
     // A file size limit is told by the write's error, as a full disk is: it must not kill the recorder.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
         .context("catching signals")?;
+    // perf cannot make pages fault again: what it cannot do is off unless it is asked for, and then refused.
+    let (level, clean_ms) = match args.source {
+        Source::Kmod => (Level::Rich, 500),
+        Source::Perf => (Level::Light, 0),
+    };
     let options = Options {
         targets: Targets {
             pids: args.pid,
@@ -140,18 +56,22 @@ fn record(args: Record) -> anyhow::Result<ExitCode> {
             ..Targets::default()
         },
         dir: args.output,
-        level: match args.level {
-            LevelArg::Light => Level::Light,
-            LevelArg::Rich => Level::Rich,
-            LevelArg::Full => Level::Full,
-        },
-        clean_ms: args.clean,
+        level: args.level.map_or(level, Level::from),
+        clean_ms: args.clean.unwrap_or(clean_ms),
         rotate_bytes: args.rotate_size,
         rotate_after: args.rotate_time,
         duration: args.duration,
     };
     let mut live = Live::new();
-    let report = recorder::record(&options, &Module::from_env(), &stop, &mut |p| live.show(p));
+    let report = match args.source {
+        Source::Kmod => {
+            recorder::record(&options, &Module::from_env(), &stop, &mut |p| live.show(p))
+        }
+        Source::Perf => {
+            let _ = writeln!(std::io::stderr(), "{}", perf::cannot_see());
+            perf::record(&options, &stop, &mut |p| live.show(p))
+        }
+    };
     live.clear();
     let report = report?;
     let _ = writeln!(std::io::stderr(), "{report}"); // words; the chunks are what was asked for
