@@ -73,11 +73,20 @@ drain() {
     rmmod pgtrace || die rmmod
 }
 
-# Every CPU faults as fast as it can while the recorder drains at the default buffers.
-flat() { # flat SECONDS
+# Every CPU faults as fast as it can while the recorder drains at the default buffers, $1 faults a CPU: several times what
+# its buffer holds. Before it, more than one buffer holds while nobody drains: the count of losses can be other than 0.
+flat() {
+    dd if=/dev/zero of=/tmp/ram/lookups bs=4096 count=2048 2>/dev/null
     insmod /lib/pgtrace/pgtrace.ko || die insmod
     cpus=$(nproc)
-    $capture record -o /tmp/chunks --level light --clean 0ms -- $bench flat "$1" "$cpus" >/tmp/faults 2>/tmp/words
+    burst 300000
+    control clear
+    for line in "pid $pid" 'level full' 'clean 0' start; do control "$line"; done
+    taskset -p 1 "$pid" >/dev/null || die taskset
+    go
+    control stop
+    figure 'nobody drains: lost' "$cpus CPUs" "$(number refs_lost)"
+    $capture record -o /tmp/chunks --level light --clean 0ms -- $bench flat /tmp/ram/lookups "$1" "$cpus" >/tmp/faults 2>/tmp/words
     code=$?
     [ $code -le 1 ] || die "the recorder ended with $code: $(cat /tmp/words)"
     figure 'flat out: faults' "$cpus CPUs" "$(cat /tmp/faults)"
@@ -95,8 +104,8 @@ slowdown() {
     # shellcheck disable=SC2016 # the inner shell's
     build='for i in $(seq $0); do sed s/1/2/g /tmp/ram/part | sort | md5sum >/tmp/ram/part.$((i % 8)); done'
     $bench program database 1 # makes the files
-    awk 'BEGIN { srand(1); for (i = 0; i < 400000; i++) print int(rand() * 1e9), i }' >/tmp/ram/long
-    head -40000 /tmp/ram/long >/tmp/ram/short
+    awk 'BEGIN { srand(1); for (i = 0; i < 60000; i++) print int(rand() * 1e9), i }' >/tmp/ram/long
+    head -15000 /tmp/ram/long >/tmp/ram/short
     head -100 /tmp/ram/long >/tmp/ram/part
     workload 'database' "$short" $bench program database 100000
     workload 'sort' "$short" busybox sort -n -o /tmp/ram/sorted /tmp/ram/short

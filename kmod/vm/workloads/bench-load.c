@@ -103,7 +103,7 @@ int run_program(int argc, char **argv)
 
 /* --- settings --- */
 
-/* "loaded", "first touches", "timer MS" or "fifo N": sets the module up for `pid`. False: this module cannot. */
+/* "loaded", "first touches", "timer MS" or "fifo N": sets the module up for `pid`. 0: this module cannot. */
 static int set_up(const char *setting, int pid)
 {
 	int ms;
@@ -125,53 +125,66 @@ static int set_up(const char *setting, int pid)
 	return 1;
 }
 
+/* COMMAND's instructions under a setting; 0: the module has no such setting. */
+static uint64_t run(const char *setting, char **command)
+{
+	int code, pid, gate[2];
+	uint64_t took;
+	char go;
+
+	if (pipe(gate))
+		die("pipe: %s", strerror(errno));
+	pid = fork();
+	if (!pid) {
+		close(gate[1]);
+		if (read(gate[0], &go, 1) != 1)
+			_exit(2);
+		execvp(command[0], command);
+		die("%s: %s", command[0], strerror(errno));
+	}
+	close(gate[0]);
+	if (!set_up(setting, pid)) {
+		close(gate[1]);
+		waitpid(pid, NULL, 0);
+		return 0;
+	}
+	took = instructions();
+	if (write(gate[1], "", 1) != 1 || waitpid(pid, &code, 0) != pid || code)
+		die("%s did not end well", command[0]);
+	took = instructions() - took;
+	close(gate[1]);
+	return took;
+}
+
 /*
  * bench slowdown NAME SETTING,SETTING.. COMMAND..: COMMAND's instructions under
  * each. Nobody drains: what that costs is a figure of its own.
  */
 int run_slowdown(int argc, char **argv)
 {
-	char what[64], *setting, *settings;
-	int code, pid, gate[2];
-	uint64_t begin, took;
+	char what[64], count[80], *setting, *settings;
+	uint64_t took;
 
 	if (argc < 3)
 		die("usage: bench slowdown NAME SETTING,SETTING.. COMMAND..");
 	settings = argv[1];
 	snprintf(what, sizeof(what), "slow-down, %s", argv[0]);
 	load_module("n_subbufs=160");
+	run("loaded", argv + 2);	/* files come into memory */
 	while ((setting = strsep(&settings, ","))) {
-		int traced = strcmp(setting, "loaded");
-		char go;
-
-		if (pipe(gate))
-			die("pipe: %s", strerror(errno));
-		pid = fork();
-		if (!pid) {
-			close(gate[1]);
-			if (read(gate[0], &go, 1) != 1)
-				_exit(2);
-			execvp(argv[2], argv + 2);
-			die("%s: %s", argv[2], strerror(errno));
-		}
-		close(gate[0]);
-		if (!set_up(setting, pid)) {
-			close(gate[1]);
-			waitpid(pid, NULL, 0);
+		took = run(setting, argv + 2);
+		if (!took) {
 			printf("%s\t%s\tnot in this module\n", what, setting);
 			continue;
 		}
-		begin = instructions();
-		if (write(gate[1], "", 1) != 1 || waitpid(pid, &code, 0) != pid || code)
-			die("%s did not end well", argv[2]);
-		took = instructions() - begin;
-		close(gate[1]);
 		figure(what, setting, took);
-		if (!traced)
+		if (!strcmp(setting, "loaded"))
 			continue;
 		control("stop");
-		printf("%s: records\t%s\t%llu\n", what, setting, (unsigned long long)status("refs_emitted"));
-		printf("%s: lost\t%s\t%llu\n", what, setting, (unsigned long long)status("refs_lost"));
+		snprintf(count, sizeof(count), "%s: records", what);
+		figure(count, setting, status("refs_emitted"));
+		snprintf(count, sizeof(count), "%s: lost", what);
+		figure(count, setting, status("refs_lost") + status("names_lost"));
 	}
 	unload_module();
 	return 0;

@@ -103,6 +103,7 @@ int run_cleaner(void)
 	double write, read;
 	int turn;
 
+	figure("wire: a page reference", "bytes", sizeof(struct pgt_ref));
 	load_module("");
 	for (turn = 0; turn < REPEAT; turn++) {
 		clean(FEW, 1, few, &write, &read);

@@ -2,7 +2,7 @@
 /*
  * bench matrix | cleaner | fifo | slowdown ..   in a machine that counts instructions: what tracing costs
  * bench cost COMMAND..                          instructions of a command alone (its own, and the kernel's for it)
- * bench lookups FILE N | flat SECONDS CPUS      reference strings for the recorder
+ * bench lookups FILE N | flat FILE FAULTS CPUS      reference strings for the recorder
  *
  * Figures go to stdout, one a line and repetition: what, how, value, parted by tabs.
  */
@@ -169,44 +169,36 @@ static int lookups(const char *path, long n)
 	return 0;
 }
 
-/* Page faults as fast as each CPU can, for some seconds. Prints how many. */
-static int flat(double seconds, int cpus)
+/* `faults` page faults on each CPU, as fast as it can: the cheapest there are, on pages of a file in memory. Prints how many. */
+static int flat(const char *path, long faults, int cpus)
 {
-	uint64_t *counts = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	uint64_t all = 0;
-	struct timespec t;
-	double end;
-	int i, code, bad = 0;
+	const int pages = 2048;
+	int i, code, page, bad = 0, fd = open(path, O_RDONLY);
+	cpu_set_t set;
+	char *at;
+	long n;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	end = t.tv_sec + t.tv_nsec / 1e9 + seconds;
+	at = mmap(NULL, pages * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	if (fd < 0 || at == MAP_FAILED)
+		die("%s: %s", path, strerror(errno));
 	for (i = 0; i < cpus; i++) {
-		cpu_set_t set;
-		char *at;
-		int page;
-
 		if (fork())
 			continue;
 		CPU_ZERO(&set);
 		CPU_SET(i, &set);
 		if (sched_setaffinity(0, sizeof(set), &set))
 			die("cpu %d: %s", i, strerror(errno));
-		at = memory(2048);
-		do {
-			for (page = 0; page < 2048; page++)
-				write_page(at + page * PAGE);
-			counts[i] += 2048;
-			if (madvise(at, 2048 * PAGE, MADV_DONTNEED))
+		for (n = 0; n < faults; n += pages) {
+			for (page = 0; page < pages; page++)
+				read_page(at + page * PAGE);
+			if (madvise(at, pages * PAGE, MADV_DONTNEED))
 				die("madvise: %s", strerror(errno));
-			clock_gettime(CLOCK_MONOTONIC, &t);
-		} while (t.tv_sec + t.tv_nsec / 1e9 < end);
+		}
 		_exit(0);
 	}
 	while (wait(&code) > 0)
 		bad |= code;
-	for (i = 0; i < cpus; i++)
-		all += counts[i];
-	printf("%llu\n", (unsigned long long)all);
+	printf("%ld\n", (faults + pages - 1) / pages * pages * cpus);
 	return bad ? 2 : 0;
 }
 
@@ -233,8 +225,8 @@ int main(int argc, char **argv)
 		return cost(argv + 2);
 	if (!strcmp(what, "lookups") && argc == 4)
 		return lookups(argv[2], atol(argv[3]));
-	if (!strcmp(what, "flat") && argc == 4)
-		return flat(atof(argv[2]), atoi(argv[3]));
-	fprintf(stderr, "usage: bench matrix | cleaner | fifo | slowdown .. | cost COMMAND.. | lookups FILE N | flat SECONDS CPUS\n");
+	if (!strcmp(what, "flat") && argc == 5)
+		return flat(argv[2], atol(argv[3]), atoi(argv[4]));
+	fprintf(stderr, "usage: bench matrix | cleaner | fifo | slowdown .. | cost COMMAND.. | lookups FILE N | flat FILE FAULTS CPUS\n");
 	return 2;
 }
