@@ -4,7 +4,7 @@
 #   make test     every test, the virtual machine with the real module included
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build static deps deps-vm deps-test lint unit vm-test vm-selftest notebooks interop vm-record bench accept kmod clean
+.PHONY: help demo test build static deps deps-vm deps-test lint unit vm-test vm-selftest notebooks interop vm-record bench bench-kernel accept kmod clean
 
 ROOT := $(CURDIR)
 BIN := target/debug
@@ -13,6 +13,7 @@ STATIC := target/$(STATIC_TARGET)/debug/pgtrace-capture
 VENV := .venv
 DEMO := target/demo
 export PGTRACE_CAPTURE_STATIC := $(ROOT)/$(STATIC)
+export PGTRACE_CAPTURE_RELEASE ?= $(ROOT)/target/$(STATIC_TARGET)/release/pgtrace-capture
 export PGTRACE_INGEST := $(ROOT)/$(BIN)/pgtrace-ingest
 export PGTRACE_SQL := $(ROOT)/$(BIN)/pgtrace-sql
 
@@ -90,6 +91,12 @@ export CMD OUT
 
 bench: $(VENV)/stamp $(DEMO)/_pgtrace ## figures of bench/README.md
 	@bash bench/run.sh
+
+# make bench-kernel [KERNEL=6.12]; with the Python of `make notebooks` it draws the chart, too
+bench-kernel: deps-vm ## what tracing costs, in instructions, beside ftrace and perf: target/bench/kernel.json
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release -p pgtrace-capture --target $(STATIC_TARGET)
+	@bash testdata/install.sh python3:python3
+	@PYTHON=$(firstword $(wildcard $(VENV)/bin/python) python3) bash kmod/vm/bench.sh $(KERNEL)
 
 accept: ## rewrite the expected output of the SQL views' worked examples, then look at git diff
 	PGTRACE_ACCEPT=1 cargo test -p pgtrace-sql --test slt

@@ -211,6 +211,8 @@ int main(int argc, char **argv)
 		execv("/proc/self/exe", argv);
 	if (!strcmp(what, "matrix"))
 		return run_matrix();
+	if (!strcmp(what, "faults"))
+		return run_faults();
 	if (!strcmp(what, "cleaner"))
 		return run_cleaner();
 	if (!strcmp(what, "fifo"))
