@@ -107,10 +107,10 @@ slowdown() {
     awk 'BEGIN { srand(1); for (i = 0; i < 60000; i++) print int(rand() * 1e9), i }' >/tmp/ram/long
     head -15000 /tmp/ram/long >/tmp/ram/short
     head -100 /tmp/ram/long >/tmp/ram/part
-    workload 'database' "$short" $bench program database 100000
+    workload 'database' "$short" $bench program database 50000
     workload 'sort' "$short" busybox sort -n -o /tmp/ram/sorted /tmp/ram/short
     workload 'shell' "$short" busybox sh -c "$build" 50
-    workload 'database, longer' "$long" $bench program database 1000000
+    workload 'database, longer' "$long" $bench program database 500000
     workload 'sort, longer' "$long" busybox sort -n -o /tmp/ram/sorted /tmp/ram/long
     workload 'shell, longer' "$long" busybox sh -c "$build" 500
 }
