@@ -60,7 +60,8 @@ static void clean_share(struct work_struct *work)
 		struct mm_struct *mm = space ? pgt_pid_mm(pid) : NULL;
 
 		put_pid(pid);
-		if (mm && space->mm == mm) {	/* or else it is at exec: there is nothing yet */
+		/* Or else it is at exec, and there is nothing yet; or it is not traced any more. */
+		if (mm && space->mm == mm && READ_ONCE(space->procs)) {
 			clean_mm(space, mm, &pass);
 			pgt_emit(PGT_REFS, &pass, PGT_KIND_CLEAN, 0, sizeof(pass), true);
 		}

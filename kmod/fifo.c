@@ -390,7 +390,8 @@ static void run_trim(struct callback_head *work)
 	if (t)
 		t->work_queued = false;
 	rcu_read_unlock();
-	if (current->mm && current->mm == trim->space->mm && pgt_set.policy == PGT_POLICY_FIFO)
+	if (current->mm && current->mm == trim->space->mm && READ_ONCE(trim->space->procs) &&
+	    pgt_set.policy == PGT_POLICY_FIFO)
 		trim_space(trim->space, current->mm);
 	free_trim(trim);
 }
@@ -409,7 +410,11 @@ static void trim_later(struct pgt_thread *t, struct pgt_space *space)
 	init_task_work(&trim->work, run_trim);
 	trim->task = get_task_struct(current);
 	trim->space = space;
-	refcount_inc(&space->users);
+	if (!refcount_inc_not_zero(&space->users)) {	/* it is not traced any more */
+		put_task_struct(trim->task);
+		kfree(trim);
+		return;
+	}
 	atomic_inc(&n_trims);
 	WRITE_ONCE(used, true);
 	spin_lock(&trims_lock);

@@ -301,12 +301,15 @@ static u16 exe_of(struct mm_struct *mm, char *to)
 bool pgt_announce_process(struct pgt_proc *proc, struct task_struct *task, u8 how)
 {
 	struct task_struct *leader = task->group_leader;
+	u32 news = READ_ONCE(proc->news);
 	struct pgt_process *rec;
 	unsigned int used = 0;
 	char *text;
 	u8 flags = 0;
 	u16 len;
 
+	if (READ_ONCE(proc->how) & PGT_PROCESS_DETACHED && !(how & PGT_PROCESS_DETACHED))
+		return true;	/* a hook that was under way: what it is does not matter any more */
 	preempt_disable();
 	rec = (void *)this_cpu_ptr(scratch);
 	text = (char *)(rec + 1);
@@ -319,7 +322,9 @@ bool pgt_announce_process(struct pgt_proc *proc, struct task_struct *task, u8 ho
 	rcu_read_unlock();
 	rec->start_ns = leader->start_time;
 	rec->start_boot_ns = leader->start_boottime;
-	strscpy_pad((char *)rec->comm, task->comm, sizeof(rec->comm));
+	task_lock(leader);
+	strscpy_pad((char *)rec->comm, leader->comm, sizeof(rec->comm));
+	task_unlock(leader);
 
 	task_lock(task);	/* keeps mm and fs */
 	if (task->mm)
@@ -347,10 +352,24 @@ bool pgt_announce_process(struct pgt_proc *proc, struct task_struct *task, u8 ho
 #endif
 	len = ALIGN(sizeof(*rec) + used, 8);
 	memset(text + used, 0, len - sizeof(*rec) - used);
-	proc->how = how;
-	proc->named = pgt_emit(PGT_NAMES, rec, PGT_KIND_PROCESS, how, len, false);
+	if (!pgt_emit(PGT_NAMES, rec, PGT_KIND_PROCESS, how, len, false)) {
+		preempt_enable();
+		return false;
+	}
 	preempt_enable();
-	return proc->named;
+	WRITE_ONCE(proc->named, true);
+	smp_mb();	/* pgt_announce_again() */
+	if (READ_ONCE(proc->news) != news)
+		WRITE_ONCE(proc->named, false);
+	return READ_ONCE(proc->named);
+}
+
+/* Something about it has changed, or is about to. Never sleeps, takes no lock. */
+void pgt_announce_again(struct pgt_proc *proc)
+{
+	WRITE_ONCE(proc->news, proc->news + 1);
+	smp_mb();	/* who has read what was before finds the new number, or is overruled */
+	WRITE_ONCE(proc->named, false);
 }
 
 /* Every OBJECT record that found no room so far. False: there still is none. */

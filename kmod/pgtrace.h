@@ -23,10 +23,13 @@
 /* Channels: index into the relay channels and their counters. */
 enum { PGT_REFS, PGT_NAMES, PGT_NR_CHANNELS };
 
-/* One address space; outlives its mm by RCU only, mm is compared, never used. */
+/* One address space of traced processes. */
 struct pgt_space {
-	struct mm_struct *mm;
-	refcount_t users;		/* processes that share it (CLONE_VM) */
+	struct hlist_node node;
+	struct mm_struct *mm;		/* its struct is held (mm_count), not what is mapped */
+	refcount_t users;		/* processes, and whoever works on it */
+	int procs;			/* traced processes in it (CLONE_VM); 0: leave it alone */
+	bool thp_disabled;		/* MMF_DISABLE_THP of the mm was set by us */
 	struct pgt_obj *anon[PGT_OBJECT_OTHER + 1];	/* by PGT_OBJECT_* kind */
 	struct {			/* mappings already announced */
 		u64 start, end;
@@ -35,19 +38,26 @@ struct pgt_space {
 	struct mutex own;		/* whoever makes its pages fault: page tables have one owner */
 	struct pgt_fifo __rcu *fifo;	/* its active pages, under PGT_POLICY_FIFO */
 	struct rcu_head rcu;
+	struct llist_node grave;
 };
 
 /* One traced process (thread group). */
 struct pgt_proc {
-	struct list_head list;		/* pgt_procs; order = the cleaner's turn */
+	struct list_head list;		/* the cleaner's turn */
+	struct list_head all;		/* under RCU */
+	struct list_head members;	/* its threads' entries */
 	struct pid *pid;		/* reference */
+	struct pgt_reasons __rcu *reasons;
 	u32 tgid;
-	int threads;			/* entries in the thread table */
 	u32 pass;			/* last pass of the cleaner */
-	u8 how;				/* PGT_PROCESS_* */
-	bool thp_disabled;		/* MMF_DISABLE_THP of its mm was set by us */
+	u32 news;			/* counts what its PROCESS records have to tell */
+	u8 how;				/* PGT_PROCESS_* of the next or last one */
 	bool named;			/* its PROCESS record is out */
-	bool gone;			/* not in the list any more */
+	bool moved;			/* it was renamed, or put into another cgroup */
+	bool gone;			/* not traced any more */
+	bool forgotten;			/* and nothing is owed */
+	bool left;			/* its space has been given up for good */
+	bool thp_ours;			/* if its mm is without huge pages, that is our doing */
 	struct pgt_space __rcu *space;
 	struct rcu_head rcu;
 };
@@ -58,6 +68,7 @@ struct pgt_proc {
 /* One traced thread, found by its task. What it remembers belongs to the thread itself. */
 struct pgt_thread {
 	struct hlist_node node;
+	struct list_head member;	/* of its process */
 	struct task_struct *task;	/* key; valid until sched_process_exit */
 	struct pgt_proc *proc;
 	struct {
@@ -170,23 +181,58 @@ static __always_inline u64 pgt_pack_page(u64 page, u64 order, u64 event, u64 acc
 int pgt_maps_switch(bool want);
 int pgt_cache_switch(bool want);
 
-/* targets.c */
-int pgt_target_pid(pid_t nr);
-int pgt_target_uid(u32 uid);
+/* targets.c: what was asked for */
+enum { PGT_FOLLOW_NONE, PGT_FOLLOW_FORK, PGT_FOLLOW_EXEC };
+extern u8 pgt_follow;		/* PGT_FOLLOW_* */
+extern bool pgt_seek;		/* there are targets that only a fault shows a process to fit */
+int pgt_target_command(const char *verb, const char *argument, bool remove);
 void pgt_targets_clear(void);
-int pgt_targets_attach(void);
-void pgt_targets_release(void);
-void pgt_targets_announce(void);
+bool pgt_targets_open(void);
+int pgt_targets_status(char *buf, int size);
+bool pgt_wanted_user(struct task_struct *task);
+struct pgt_reasons *pgt_reasons_of(struct task_struct *task, const char *comm,
+				   struct pgt_reasons *base);
+bool pgt_reasons_stand(struct pgt_reasons *reasons);
+void pgt_reasons_put(struct pgt_reasons *reasons);
+
+/* threads.c: who is traced */
+#define PGT_THREAD_BITS 12
+extern struct hlist_head pgt_threads[1 << PGT_THREAD_BITS];
 struct pgt_thread *pgt_thread_current(void);
 struct pgt_thread *pgt_thread_find(const struct task_struct *task);
-void pgt_space_put(struct pgt_space *space);
-struct pgt_space *pgt_space_of(struct pgt_proc *proc, struct mm_struct *mm);
-struct pgt_proc *pgt_next_proc(u32 pass, struct pid **pid, struct pgt_space **space);
+int pgt_targets_attach(void);
+void pgt_targets_scan(struct pid *pid);
+void pgt_targets_reconsider(void);
+bool pgt_targets_announce(void);
+void pgt_targets_release(void);
 int pgt_targets_count(void);
+bool pgt_next_proc(u32 pass, struct pid **pid, struct pgt_space **space);
+struct mm_struct *pgt_pid_mm(struct pid *pid);
 void pgt_on_fork(struct task_struct *parent, struct task_struct *child);
 void pgt_on_exec(struct task_struct *task);
+void pgt_on_rename(struct task_struct *task, const char *comm);
+void pgt_on_move(struct task_struct *task);
 void pgt_on_exit(struct task_struct *task);
-struct mm_struct *pgt_pid_mm(struct pid *pid);
+
+/* spaces.c */
+struct pgt_space *pgt_space_enter(struct pgt_proc *proc, struct mm_struct *mm);
+void pgt_space_leave(struct pgt_proc *proc);
+void pgt_space_put(struct pgt_space *space);
+void pgt_space_born(struct pgt_proc *parent, struct task_struct *child);
+bool pgt_space_owed(const struct task_struct *task);
+void pgt_space_execed(struct pgt_proc *proc);
+void pgt_spaces_flush(void);
+
+/*
+ * The space of `proc`, which runs on `mm` now. The caller runs on that mm or
+ * otherwise keeps it. NULL: no memory, or it is not traced any more.
+ */
+static __always_inline struct pgt_space *pgt_space_of(struct pgt_proc *proc, struct mm_struct *mm)
+{
+	struct pgt_space *space = rcu_dereference_check(proc->space, true);
+
+	return likely(space && space->mm == mm) ? space : pgt_space_enter(proc, mm);
+}
 
 /* paths.c */
 int pgt_paths_init(void);
@@ -198,6 +244,7 @@ struct pgt_obj *pgt_object_find(struct inode *inode);
 void pgt_announce_mapping(struct pgt_space *space, struct vm_area_struct *vma,
 			  struct pgt_obj *obj, u32 tgid);
 bool pgt_announce_process(struct pgt_proc *proc, struct task_struct *task, u8 how);
+void pgt_announce_again(struct pgt_proc *proc);
 bool pgt_objects_announce(void);
 void pgt_objects_free(void);
 int pgt_objects_count(void);

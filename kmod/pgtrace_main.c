@@ -4,16 +4,22 @@
  *
  * debugfs/pgtrace/ holds the relay files (relay.c), `status`, and `control`,
  * which takes one command a write:
- *   clear | pid N | uid N | recorder N | level light|rich|full | clean MS | fifo N |
+ *   clear | pid N | comm NAME | uid N | cgroup PATH | all | remove TARGET | follow exec|fork|none |
+ *   recorder N | level light|rich|full | clean MS | fifo N |
  *   grain 4k|2m | buffers BYTES COUNT | overwrite on|off | snapshot begin|end | start | stop
  * Some work while recording: targets, level, clean, fifo, snapshot; the others say EBUSY then.
+ * From `clear` to `start` the set-up belongs to the process that said clear: as long as it lives, others get EBUSY.
  */
 #include <linux/cred.h>
+#include <linux/ctype.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/pid.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 #include <linux/utsname.h>
@@ -34,11 +40,13 @@ static const char *const policy_names[] = { "none", "timer", "fifo" };
 
 #define FIFO_MIN 16
 #define FIFO_MAX (1 << 20)
+#define COMMAND_MAX (PATH_MAX + 64)
 
 struct pgt_settings pgt_set = { .level = PGT_LEVEL_RICH };
 
 static DEFINE_MUTEX(command);	/* one command at a time; guards state */
 static int state = IDLE;
+static struct pid *owner;	/* whose set-up it is; NULL: anybody's */
 static struct dentry *dir, *control_file, *status_file;
 
 bool pgt_recording(void)
@@ -79,6 +87,27 @@ static void emit_policy(void)
 	pgt_emit(PGT_NAMES, &rec, PGT_KIND_POLICY, 0, sizeof(rec), true);
 }
 
+static void set_owner(struct pid *pid)
+{
+	put_pid(owner);
+	owner = get_pid(pid);
+}
+
+/* The process whose set-up it is, NULL if there is none or it has ended. */
+static struct pid *owner_alive(void)
+{
+	struct task_struct *task;
+	bool alive;
+
+	rcu_read_lock();
+	task = owner ? pid_task(owner, PIDTYPE_TGID) : NULL;
+	alive = task && atomic_read(&task->signal->live);
+	rcu_read_unlock();
+	if (!alive)
+		set_owner(NULL);
+	return owner;
+}
+
 static int start(void)
 {
 	int err;
@@ -101,6 +130,7 @@ static int start(void)
 		goto failed;
 	}
 	WRITE_ONCE(state, RECORDING);
+	set_owner(NULL);
 	return 0;
 failed:
 	pgt_fifo_stop();
@@ -120,8 +150,9 @@ static void stop(bool unloading)
 	pgt_fifo_stop();
 	/* Nothing writes any more but us. What is owed gets time to find room. */
 	for (tries = 0; tries < (unloading ? 1 : 500); tries++) {
-		pgt_targets_announce();
-		if (pgt_objects_announce() && pgt_relay_settle())
+		bool named = pgt_targets_announce();
+
+		if (pgt_objects_announce() && pgt_relay_settle() && named)
 			break;
 		msleep(20);
 	}
@@ -266,6 +297,8 @@ static int execute(char *line)
 	u32 number;
 	int err;
 
+	if (owner_alive() && owner != task_tgid(current))
+		return -EBUSY;
 	if (!strcmp(word, "start"))
 		return start();
 	if (!strcmp(word, "stop")) {
@@ -275,6 +308,7 @@ static int execute(char *line)
 	if (!strcmp(word, "clear")) {
 		if (state == RECORDING)
 			return -EBUSY;
+		set_owner(task_tgid(current));
 		pgt_targets_clear();
 		pgt_set.recorder = 0;
 		set_clean(clean_ms);
@@ -283,8 +317,14 @@ static int execute(char *line)
 		pgt_relay_overwrite(false);
 		return 0;
 	}
+	if (!strcmp(word, "all"))
+		return pgt_target_command(word, line, false);
 	if (!line)
 		return -EINVAL;
+	if (!strcmp(word, "remove")) {
+		word = strsep(&line, " ");
+		return pgt_target_command(word, line, true);
+	}
 	if (!strcmp(word, "level"))
 		return set_level(line);
 	if (!strcmp(word, "snapshot"))
@@ -292,6 +332,8 @@ static int execute(char *line)
 	err = set_fixed(word, line);
 	if (err != -ENOENT)
 		return err;
+	if (strcmp(word, "clean") && strcmp(word, "fifo") && strcmp(word, "recorder"))
+		return pgt_target_command(word, line, false);
 	if (kstrtou32(line, 10, &number))
 		return -EINVAL;
 	if (!strcmp(word, "clean"))
@@ -300,30 +342,32 @@ static int execute(char *line)
 		return set_fifo(number);
 	if (state == RECORDING)
 		return -EBUSY;
-	if (!strcmp(word, "pid"))
-		return pgt_target_pid(number);
-	if (!strcmp(word, "uid"))
-		return pgt_target_uid(number);
-	if (!strcmp(word, "recorder")) {
-		pgt_set.recorder = number;
-		return 0;
-	}
-	return -EINVAL;
+	pgt_set.recorder = number;
+	return 0;
 }
 
 static ssize_t control_write(struct file *file, const char __user *from, size_t n, loff_t *pos)
 {
-	char line[64];
-	int err;
+	char *text, *line, *c;
+	int err = 0;
 
-	if (n >= sizeof(line))
+	if (n > COMMAND_MAX)
 		return -EINVAL;
-	if (copy_from_user(line, from, n))
-		return -EFAULT;
-	line[n] = 0;
-	mutex_lock(&command);
-	err = execute(strim(line));
-	mutex_unlock(&command);
+	text = memdup_user_nul(from, n);
+	if (IS_ERR(text))
+		return PTR_ERR(text);
+	if (strlen(text) != n)
+		err = -EINVAL;
+	line = strim(text);
+	for (c = line; *c; c++)
+		if (iscntrl(*c))
+			err = -EINVAL;
+	if (!err) {
+		mutex_lock(&command);
+		err = execute(line);
+		mutex_unlock(&command);
+	}
+	kfree(text);
 	return err ?: n;
 }
 
@@ -344,11 +388,13 @@ static ssize_t status_read(struct file *file, char __user *to, size_t n, loff_t 
 		return -ENOMEM;
 	mutex_lock(&command);
 	len = scnprintf(text, size,
-			"version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nfifo %u\npolicy %s\ngrain %s\noverwrite %d\nprocesses %d\nobjects %d\n",
+			"version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nfifo %u\npolicy %s\ngrain %s\noverwrite %d\nprocesses %d\nobjects %d\nowner %d\n",
 			PGT_VERSION, PGT_MODULE_VERSION, utsname()->release, state_names[state],
 			level_names[pgt_set.level], pgt_set.clean_ms, pgt_set.fifo,
 			policy_names[pgt_set.policy], pgt_set.grain ? "2m" : "4k",
-			pgt_relay_overwrites(), pgt_targets_count(), pgt_objects_count());
+			pgt_relay_overwrites(), pgt_targets_count(), pgt_objects_count(),
+			pid_vnr(owner_alive()));
+	len += pgt_targets_status(text + len, size - len);
 	len += pgt_relay_status(text + len, size - len);
 	mutex_unlock(&command);
 	got = simple_read_from_buffer(to, n, pos, text, len);
@@ -401,6 +447,7 @@ static void __exit pgtrace_exit(void)
 	mutex_unlock(&command);
 	cancel_work_sync(&orphan_work);
 	pgt_targets_clear();
+	set_owner(NULL);
 	pgt_relay_exit();
 	debugfs_remove(dir);
 	pgt_paths_exit();

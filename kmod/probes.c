@@ -211,7 +211,8 @@ static void on_fault(struct pgt_thread *t, struct vm_area_struct *vma, unsigned 
 	space = pgt_space_of(t->proc, vma->vm_mm);
 	obj = space ? pgt_object_of(vma, space, t->proc->tgid, addr, &page) : NULL;
 	if (unlikely(!obj)) {
-		pgt_lost_elsewhere(PGT_LOST_NO_MEMORY, 1);
+		if (!READ_ONCE(t->proc->gone))
+			pgt_lost_elsewhere(PGT_LOST_NO_MEMORY, 1);
 		return;
 	}
 	if (unlikely(!t->proc->named))
@@ -272,6 +273,19 @@ static void exec_hook(void *data, struct task_struct *task, pid_t old, struct li
 	pgt_on_exec(task);
 }
 
+static void rename_hook(void *data, struct task_struct *task, const char *comm)
+{
+	pgt_on_rename(task, comm);
+}
+
+#ifdef CONFIG_CGROUPS
+static void move_hook(void *data, struct cgroup *to, const char *path, struct task_struct *task,
+		      bool threadgroup)
+{
+	pgt_on_move(task);
+}
+#endif
+
 static void exit_hook(void *data, struct task_struct *task)
 {
 	if (task->tgid == pgt_set.recorder && !atomic_read(&task->signal->live))
@@ -283,6 +297,11 @@ static struct pgt_point points[] = {
 	{ "sched_process_fork", fork_hook },
 	{ "sched_process_exec", exec_hook },
 	{ "sched_process_exit", exit_hook },
+	{ "task_rename", rename_hook },
+#ifdef CONFIG_CGROUPS
+	{ "cgroup_attach_task", move_hook },
+	{ "cgroup_transfer_tasks", move_hook },
+#endif
 };
 
 /* The hooks of a level: light has those of faults and processes only. */

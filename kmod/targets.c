@@ -1,489 +1,431 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who is traced: processes by pid, and every process of a uid, with all that
- * they fork. The hook finds a thread by its task in one hash look-up; threads
- * enter the table when their process is attached or forks, and leave it when
- * they exit. One lock for all changes; readers use RCU.
+ * Who shall be traced: the targets, as they were asked for. Who is, is in threads.c.
+ *
+ * A target describes processes: one by its pid, or all of a name, of a user, of
+ * a cgroup and those below it, or simply all. A process has reasons to be traced:
+ * the targets that described it, and the reasons of the traced process that bore
+ * it. When a target is taken back, whoever has no other reason leaves.
+ *
+ * Commands change the lists, one at a time; hooks read them under RCU. A target
+ * that was taken back lives on, marked, in the reasons that name it.
  */
+#include <linux/cgroup.h>
 #include <linux/cred.h>
-#include <linux/hash.h>
 #include <linux/rculist.h>
-#include <linux/sched/coredump.h>
-#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/task.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 
 #include "pgtrace.h"
 
-#define THREAD_BITS 10
-#define MAX_PIDS 256
-#define MAX_UIDS 64
+enum { PID, COMM, UID, CGROUP, ALL };
+static const char *const kind_names[] = { "pid", "comm", "uid", "cgroup", "all" };
+static const char *const follow_names[] = { "none", "fork", "exec" };
 
-static struct hlist_head threads[1 << THREAD_BITS];
-static LIST_HEAD(procs);
-static int n_procs;
-static DEFINE_SPINLOCK(lock);
+struct pgt_target {
+	struct hlist_node node;
+	refcount_t users;	/* the list, and reasons */
+	bool removed;
+	u8 kind;
+	u32 number;		/* pid as its owner knows it, or uid */
+	struct pid *pid;	/* a reference */
+	struct cgroup *cgroup;	/* a reference */
+	char *name;		/* comm, or path of the cgroup */
+	struct rcu_head rcu;
+};
 
-/* What was asked for; changed only while nothing is recorded. */
-static struct pid *pids[MAX_PIDS];
-static int n_pids;
-static u32 uids[MAX_UIDS];
-static int n_uids;
+struct pgt_reasons {
+	refcount_t users;
+	struct rcu_head rcu;
+	unsigned int n;
+	struct pgt_target *of[];	/* references */
+};
 
-int pgt_target_pid(pid_t nr)
+#define PID_BITS 8
+static struct hlist_head by_pid[1 << PID_BITS];	/* there may be very many of these */
+static struct hlist_head others;
+static int n_targets, n_uids;
+
+bool pgt_seek;
+u8 pgt_follow = PGT_FOLLOW_EXEC;
+
+/* --- the targets and what they describe; under RCU --- */
+
+static struct hlist_head *list_of(u8 kind, const struct pid *pid)
 {
-	struct task_struct *task;
-	struct pid *pid;
+	return kind == PID ? &by_pid[hash_ptr(pid, PID_BITS)] : &others;
+}
 
-	if (n_pids == MAX_PIDS)
-		return -ENOSPC;
-	pid = find_get_pid(nr);
-	task = pid ? get_pid_task(pid, PIDTYPE_TGID) : NULL;
-	if (!task) {
-		put_pid(pid);
-		return -ESRCH;
+static void free_target(struct pgt_target *target)
+{
+	if (!target)
+		return;
+	put_pid(target->pid);
+#ifdef CONFIG_CGROUPS
+	if (target->cgroup)
+		cgroup_put(target->cgroup);
+#endif
+	kfree(target->name);
+	kfree(target);
+}
+
+static void free_target_rcu(struct rcu_head *rcu)
+{
+	free_target(container_of(rcu, struct pgt_target, rcu));
+}
+
+static void put_target(struct pgt_target *target)
+{
+	if (refcount_dec_and_test(&target->users))
+		call_rcu(&target->rcu, free_target_rcu);
+}
+
+/* `comm`: the process's name. Its leader's cgroup counts, and the thread's own user. */
+static bool describes(const struct pgt_target *target, struct task_struct *task, const char *comm)
+{
+	switch (target->kind) {
+	case PID:
+		return target->pid == task_tgid(task);
+	case COMM:
+		return !strncmp(comm, target->name, TASK_COMM_LEN - 1);
+	case UID:
+		return target->number == from_kuid(&init_user_ns, task_uid(task));
+#ifdef CONFIG_CGROUPS
+	case CGROUP:
+		return cgroup_is_descendant(task_dfl_cgroup(task->group_leader), target->cgroup);
+#endif
+	case ALL:
+		return true;
 	}
-	put_task_struct(task);
-	pids[n_pids++] = pid;
-	return 0;
+	return false;
 }
 
-int pgt_target_uid(u32 uid)
+/*
+ * The targets that describe `task`, at most `room` of them into `found`. Returns
+ * how many there are. `comm`: the name it is about to get, or NULL.
+ */
+static int matches(struct task_struct *task, const char *comm, struct pgt_target **found, int room)
 {
-	if (n_uids == MAX_UIDS)
-		return -ENOSPC;
-	uids[n_uids++] = uid;
-	return 0;
+	struct pid *pid = task_tgid(task);
+	struct pgt_target *target;
+	int n = 0;
+
+	if (task->flags & PF_KTHREAD || task->tgid == READ_ONCE(pgt_set.recorder))
+		return 0;
+	if (!comm)
+		comm = task->group_leader->comm;
+	hlist_for_each_entry_rcu(target, list_of(PID, pid), node)
+		if (describes(target, task, comm) && n++ < room)
+			found[n - 1] = target;
+	hlist_for_each_entry_rcu(target, &others, node)
+		if (describes(target, task, comm) && n++ < room)
+			found[n - 1] = target;
+	return n;
 }
 
-void pgt_targets_clear(void)
+/* Is it a process of a wanted user? The rest is known from other events. */
+bool pgt_wanted_user(struct task_struct *task)
 {
-	while (n_pids)
-		put_pid(pids[--n_pids]);
-	n_uids = 0;
+	struct pgt_target *target;
+	bool yes = false;
+
+	rcu_read_lock();
+	hlist_for_each_entry_rcu(target, &others, node)
+		yes = yes || (target->kind == UID && describes(target, task, NULL));
+	rcu_read_unlock();
+	return yes;
 }
 
-static bool uid_wanted(const struct task_struct *task)
-{
-	u32 uid = from_kuid(&init_user_ns, task_uid(task));
-	int i;
+/* --- reasons --- */
 
-	for (i = 0; i < n_uids; i++)
-		if (uids[i] == uid)
+static bool among(const struct pgt_reasons *reasons, const struct pgt_target *target)
+{
+	unsigned int i;
+
+	for (i = 0; i < reasons->n; i++)
+		if (reasons->of[i] == target)
 			return true;
 	return false;
 }
 
-static struct pgt_thread *find_thread(const struct task_struct *task)
+static bool any_stands(const struct pgt_reasons *reasons)
 {
-	struct pgt_thread *t;
+	unsigned int i;
 
-	hlist_for_each_entry_rcu(t, &threads[hash_ptr(task, THREAD_BITS)], node, true)
-		if (t->task == task)
-			return t;
+	for (i = 0; i < reasons->n; i++)
+		if (!READ_ONCE(reasons->of[i]->removed))
+			return true;
+	return false;
+}
+
+void pgt_reasons_put(struct pgt_reasons *reasons)
+{
+	unsigned int i;
+
+	if (!reasons || !refcount_dec_and_test(&reasons->users))
+		return;
+	for (i = 0; i < reasons->n; i++)
+		put_target(reasons->of[i]);
+	kfree_rcu(reasons, rcu);
+}
+
+static void add_reason(struct pgt_reasons *reasons, struct pgt_target *target)
+{
+	if (!READ_ONCE(target->removed) && !among(reasons, target) &&
+	    refcount_inc_not_zero(&target->users))
+		reasons->of[reasons->n++] = target;
+}
+
+/*
+ * Why `task` is to be traced: the targets that describe it, and what still stands
+ * of `base` (may be NULL). The caller puts it. NULL: there is no reason;
+ * ERR_PTR(-ENOMEM). Often it is `base` itself. Under RCU.
+ */
+struct pgt_reasons *pgt_reasons_of(struct task_struct *task, const char *comm,
+				   struct pgt_reasons *base)
+{
+	struct pgt_target *found[8];
+	struct pgt_reasons *reasons;
+	int i, new = 0, n = matches(task, comm, found, ARRAY_SIZE(found));
+
+	if (base && any_stands(base)) {
+		for (i = 0; i < min_t(int, n, ARRAY_SIZE(found)); i++)
+			new += !among(base, found[i]);
+		if (!new && n <= ARRAY_SIZE(found) && refcount_inc_not_zero(&base->users))
+			return base;
+	} else {
+		base = NULL;
+	}
+	if (!n && !base)
+		return NULL;
+	reasons = kzalloc(struct_size(reasons, of, n + (base ? base->n : 0)),
+			  GFP_ATOMIC | __GFP_NOWARN);
+	if (!reasons)
+		return ERR_PTR(-ENOMEM);
+	refcount_set(&reasons->users, 1);
+	if (n > ARRAY_SIZE(found)) {
+		/* Cgroups within cgroups: what does not find room on the stack is looked up again. */
+		struct pgt_target **more = kmalloc_array(n, sizeof(*more), GFP_ATOMIC | __GFP_NOWARN);
+
+		if (!more) {
+			pgt_reasons_put(reasons);
+			return ERR_PTR(-ENOMEM);
+		}
+		n = min(matches(task, comm, more, n), n);
+		for (i = 0; i < n; i++)
+			add_reason(reasons, more[i]);
+		kfree(more);
+	} else {
+		for (i = 0; i < n; i++)
+			add_reason(reasons, found[i]);
+	}
+	for (i = 0; base && i < base->n; i++)
+		add_reason(reasons, base->of[i]);
+	if (reasons->n)
+		return reasons;
+	pgt_reasons_put(reasons);	/* all were taken back just now */
 	return NULL;
 }
 
-struct pgt_thread *pgt_thread_find(const struct task_struct *task)
+/* Does any of them stand? Under RCU. */
+bool pgt_reasons_stand(struct pgt_reasons *reasons)
 {
-	return find_thread(task);
+	return any_stands(reasons);
 }
 
-/* --- address spaces --- */
+/* --- commands --- */
 
-static struct pgt_space *new_space(struct pgt_proc *proc, struct mm_struct *mm)
-{
-	struct pgt_space *space = kzalloc(sizeof(*space), GFP_ATOMIC | __GFP_NOWARN);
-
-	if (!space)
-		return NULL;
-	space->mm = mm;
-	refcount_set(&space->users, 1);
-	mutex_init(&space->own);
-	/*
-	 * First touches are wanted page by page. Children and later images of
-	 * the process inherit the flag; pgt_targets_release() takes it back.
-	 */
-	if (!pgt_set.grain && !test_and_set_bit(MMF_DISABLE_THP, &mm->flags))
-		proc->thp_disabled = true;
-	return space;
-}
-
-static void free_space_rcu(struct rcu_head *rcu)
-{
-	struct pgt_space *space = container_of(rcu, struct pgt_space, rcu);
-
-	pgt_fifo_free(space);
-	kfree(space);
-}
-
-void pgt_space_put(struct pgt_space *space)
-{
-	if (space && refcount_dec_and_test(&space->users))
-		call_rcu(&space->rcu, free_space_rcu);
-}
-
-/*
- * The space of `proc`, which runs on `mm` now: a new one when exec changed it.
- * The caller runs on that mm or otherwise keeps it. NULL: no memory.
- */
-struct pgt_space *pgt_space_of(struct pgt_proc *proc, struct mm_struct *mm)
-{
-	struct pgt_space *space = rcu_dereference_check(proc->space, true);
-	struct pgt_space *fresh;
-
-	if (likely(space && space->mm == mm))
-		return space;
-	fresh = new_space(proc, mm);
-	if (!fresh)
-		return NULL;
-	spin_lock(&lock);
-	space = rcu_dereference_protected(proc->space, lockdep_is_held(&lock));
-	if (!space || space->mm != mm) {	/* unless another thread was first */
-		rcu_assign_pointer(proc->space, fresh);
-		swap(space, fresh);
-	}
-	spin_unlock(&lock);
-	pgt_space_put(fresh);
-	return space;
-}
-
-/* --- processes and threads; the lock is held where a name begins with __ --- */
-
-static struct pgt_proc *new_proc(struct task_struct *task)
-{
-	struct pgt_proc *proc = kzalloc(sizeof(*proc), GFP_ATOMIC | __GFP_NOWARN);
-
-	if (!proc)
-		return NULL;
-	proc->tgid = task->tgid;
-	proc->pid = get_pid(task_tgid(task));
-	return proc;
-}
-
-static void free_proc_rcu(struct rcu_head *rcu)
-{
-	struct pgt_proc *proc = container_of(rcu, struct pgt_proc, rcu);
-
-	put_pid(proc->pid);
-	kfree(proc);
-}
-
-static void __drop_proc(struct pgt_proc *proc)
-{
-	struct pgt_space *space = rcu_dereference_protected(proc->space, true);
-
-	list_del(&proc->list);
-	proc->gone = true;
-	n_procs--;
-	pgt_space_put(space);
-	call_rcu(&proc->rcu, free_proc_rcu);
-}
-
-static struct pgt_thread *__add_thread(struct pgt_proc *proc, struct task_struct *task)
-{
-	struct pgt_thread *t = find_thread(task);
-
-	if (t)
-		return t;
-	if (task->flags & PF_EXITING)
-		return NULL;	/* its exit may have passed already: nobody would remove it */
-	t = kzalloc(sizeof(*t), GFP_ATOMIC | __GFP_NOWARN);
-	if (!t)
-		return NULL;
-	t->task = task;
-	t->proc = proc;
-	proc->threads++;
-	hlist_add_head_rcu(&t->node, &threads[hash_ptr(task, THREAD_BITS)]);
-	return t;
-}
-
-/*
- * Takes a thread group in: a child of `parent` (NULL: it existed before), on
- * `share`, the parent's space, if they run on the same one (CLONE_VM). Returns
- * the entry of `task`; NULL: no memory, or it ends.
- */
-static struct pgt_thread *attach(struct task_struct *task, struct pgt_proc *parent,
-				 struct pgt_space *share)
-{
-	struct pgt_proc *proc, *fresh = new_proc(task);
-	struct pgt_thread *t, *mine;
-	struct task_struct *other;
-
-	if (!fresh)
-		return NULL;
-	/* The copied mm carries the parent's flag: it is ours to take back there too. */
-	fresh->thp_disabled = parent && parent->thp_disabled;
-	spin_lock(&lock);
-	/* Somebody may have been first: a thread of the group that is known tells. */
-	proc = fresh;
-	rcu_read_lock();
-	for_each_thread(task, other) {
-		t = find_thread(other);
-		if (t) {
-			proc = t->proc;
-			break;
-		}
-	}
-	if (proc == fresh) {
-		if (share) {
-			refcount_inc(&share->users);
-			rcu_assign_pointer(proc->space, share);
-		}
-		list_add_tail(&proc->list, &procs);
-		n_procs++;
-		for_each_thread(task, other)
-			__add_thread(proc, other);
-	}
-	mine = __add_thread(proc, task);
-	rcu_read_unlock();
-	if (proc == fresh && !proc->threads) {
-		__drop_proc(proc);
-		fresh = NULL;
-	}
-	spin_unlock(&lock);
-	if (proc != fresh && fresh) {
-		put_pid(fresh->pid);
-		kfree(fresh);
-	} else if (mine) {
-		pgt_announce_process(proc, task, parent ? PGT_PROCESS_FORKED :
-				     PGT_PROCESS_ATTACHED);
-	}
-	return mine;
-}
-
-/*
- * The entry of the current thread, NULL if it is not traced. Called for every
- * fault in the system: the way to "no" is short.
- */
-struct pgt_thread *pgt_thread_current(void)
-{
-	struct task_struct *task = current;
-	struct pgt_thread *t = find_thread(task);
-
-	if (t)
-		return t;
-	if (task->group_leader != task) {
-		/* A thread that came another way than fork (io_uring workers). */
-		t = find_thread(task->group_leader);
-		if (t) {
-			spin_lock(&lock);
-			t = t->proc->gone ? NULL : __add_thread(t->proc, task);
-			spin_unlock(&lock);
-			return t;
-		}
-	}
-	if (unlikely(n_uids) && task->mm && !(task->flags & (PF_EXITING | PF_KTHREAD)) &&
-	    task->tgid != pgt_set.recorder && uid_wanted(task))
-		return attach(task, NULL, NULL);
-	return NULL;
-}
-
-/* --- life of processes, from the scheduler's tracepoints --- */
-
-void pgt_on_fork(struct task_struct *parent, struct task_struct *child)
-{
-	struct pgt_thread *t = find_thread(parent);
-	struct pgt_space *space = NULL;
-
-	if (!t)
-		return;
-	if (child->tgid == parent->tgid) {
-		spin_lock(&lock);
-		if (!t->proc->gone)
-			__add_thread(t->proc, child);
-		spin_unlock(&lock);
-		return;
-	}
-	if (child->mm && child->mm == parent->mm)
-		space = pgt_space_of(t->proc, parent->mm);
-	if (!attach(child, t->proc, space))
-		pgt_lost_elsewhere(PGT_LOST_NO_MEMORY, 1);
-}
-
-void pgt_on_exec(struct task_struct *task)
-{
-	struct pgt_thread *t = find_thread(task);
-
-	if (!t)
-		return;
-	pgt_space_of(t->proc, task->mm);
-	pgt_announce_process(t->proc, task, PGT_PROCESS_EXECED);
-}
-
-void pgt_on_exit(struct task_struct *task)
-{
-	struct pgt_thread *t;
-	struct pgt_proc *proc;
-	bool last;
-
-	spin_lock(&lock);
-	t = find_thread(task);
-	if (!t) {
-		spin_unlock(&lock);
-		return;
-	}
-	proc = t->proc;
-	hlist_del_rcu(&t->node);
-	kfree_rcu(t, rcu);
-	last = --proc->threads == 0;
-	if (last) {
-		if (!proc->named) {
-			spin_unlock(&lock);
-			pgt_announce_process(proc, task, proc->how);
-			spin_lock(&lock);
-		}
-		__drop_proc(proc);
-	}
-	spin_unlock(&lock);
-	if (last) {
-		struct pgt_exit rec = {
-			.tgid = task->tgid,
-			.code = task->signal->flags & SIGNAL_GROUP_EXIT ?
-				task->signal->group_exit_code : task->exit_code,
-		};
-
-		pgt_emit(PGT_NAMES, &rec, PGT_KIND_EXIT, 0, sizeof(rec), true);
-	}
-}
-
-/* --- start, stop, and the cleaner's view --- */
-
-/* Takes in everyone who was asked for. The fork hook is on already. */
-int pgt_targets_attach(void)
+static int parse_pid(struct pgt_target *target, const char *argument, bool remove)
 {
 	struct task_struct *task;
-	int i;
+	int err = 0;
 
-	for (i = 0; i < n_pids; i++) {
-		task = get_pid_task(pids[i], PIDTYPE_TGID);
-		if (!task)
-			continue;
-		if (task->tgid != pgt_set.recorder)
-			attach(task, NULL, NULL);
-		put_task_struct(task);
-	}
-	if (n_uids) {
-		rcu_read_lock();
-		for_each_process(task)
-			if (!(task->flags & PF_KTHREAD) && task->tgid != pgt_set.recorder &&
-			    uid_wanted(task))
-				attach(task, NULL, NULL);
-		rcu_read_unlock();
-	}
-	/* Spaces now, so that THP is off before the first reference. */
-	for (;;) {
-		struct pid *pid = NULL;
-		struct pgt_proc *proc;
-		struct mm_struct *mm;
-
-		rcu_read_lock();
-		proc = pgt_next_proc(U32_MAX, &pid, NULL);
-		if (proc) {
-			mm = pgt_pid_mm(pid);
-			if (mm) {
-				pgt_space_of(proc, mm);
-				mmput_async(mm);
-			}
-			put_pid(pid);
-		}
-		rcu_read_unlock();
-		if (!proc)
-			break;
-	}
-	return n_procs || n_uids ? 0 : -ESRCH;
+	if (kstrtou32(argument, 10, &target->number))
+		return -EINVAL;
+	if (remove)
+		return 0;	/* it may have ended: its number is enough */
+	target->pid = find_get_pid(target->number);
+	rcu_read_lock();
+	task = target->pid ? pid_task(target->pid, PIDTYPE_TGID) : NULL;
+	if (!task || task->flags & PF_KTHREAD)
+		err = -ESRCH;
+	rcu_read_unlock();
+	return err;
 }
 
-/* mm of a process, whichever of its threads still has one. Caller: mmput. */
-struct mm_struct *pgt_pid_mm(struct pid *pid)
+static int parse_cgroup(struct pgt_target *target, const char *path, bool remove)
 {
-	struct task_struct *leader, *t;
-	struct mm_struct *mm = NULL;
+	size_t len = strlen(path);
 
-	rcu_read_lock();
-	leader = pid_task(pid, PIDTYPE_TGID);
-	if (leader)
-		for_each_thread(leader, t) {
-			mm = get_task_mm(t);
-			if (mm)
-				break;
+#ifndef CONFIG_CGROUPS
+	return -ENOENT;
+#endif
+	if (*path != '/')
+		return -EINVAL;
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	target->name = kstrndup(path, len, GFP_KERNEL);
+	if (!target->name)
+		return -ENOMEM;
+#ifdef CONFIG_CGROUPS
+	if (!remove) {
+		struct cgroup *cgroup = cgroup_get_from_path(target->name);
+
+		if (IS_ERR(cgroup))
+			return PTR_ERR(cgroup);
+		target->cgroup = cgroup;
+	}
+#endif
+	return 0;
+}
+
+/* A target in words; ERR_PTR() of what is wrong with them. */
+static struct pgt_target *parse(const char *verb, const char *argument, bool remove)
+{
+	int kind = match_string(kind_names, ARRAY_SIZE(kind_names), verb);
+	struct pgt_target *target;
+	int err = 0;
+
+	if (kind < 0 || (kind == ALL) != !argument || (argument && !*argument))
+		return ERR_PTR(-EINVAL);
+	target = kzalloc(sizeof(*target), GFP_KERNEL);
+	if (!target)
+		return ERR_PTR(-ENOMEM);
+	target->kind = kind;
+	refcount_set(&target->users, 1);
+	switch (kind) {
+	case PID:
+		err = parse_pid(target, argument, remove);
+		break;
+	case COMM:
+		/* The kernel cuts names off as well. */
+		target->name = kstrndup(argument, TASK_COMM_LEN - 1, GFP_KERNEL);
+		err = target->name ? 0 : -ENOMEM;
+		break;
+	case UID:
+		err = kstrtou32(argument, 10, &target->number) ? -EINVAL : 0;
+		break;
+	case CGROUP:
+		err = parse_cgroup(target, argument, remove);
+		break;
+	}
+	if (!err)
+		return target;
+	free_target(target);
+	return ERR_PTR(err);
+}
+
+/* The same words; of pids, whose numbers come again, also the same process. */
+static bool same(const struct pgt_target *a, const struct pgt_target *b)
+{
+	return a->kind == b->kind && a->number == b->number &&
+	       (!a->pid || !b->pid || a->pid == b->pid) &&
+	       (!a->cgroup || !b->cgroup || a->cgroup == b->cgroup) &&
+	       (!a->name || !strcmp(a->name, b->name));
+}
+
+static void take_out(struct pgt_target *target)
+{
+	hlist_del_rcu(&target->node);
+	WRITE_ONCE(target->removed, true);
+	n_targets--;
+	n_uids -= target->kind == UID;
+	WRITE_ONCE(pgt_seek, n_uids);
+	put_target(target);
+}
+
+/* Takes out those that are the same as `like`, or all (NULL); returns how many. */
+static int take_out_all(const struct pgt_target *like)
+{
+	struct pgt_target *target;
+	struct hlist_node *next;
+	int i, n = 0;
+
+	for (i = 0; i <= ARRAY_SIZE(by_pid); i++)
+		hlist_for_each_entry_safe(target, next, i ? &by_pid[i - 1] : &others, node)
+			if (!like || same(like, target)) {
+				take_out(target);
+				n++;
+			}
+	return n;
+}
+
+static int add(struct pgt_target *target)
+{
+	struct hlist_head *list = list_of(target->kind, target->pid);
+	struct pgt_target *known;
+
+	hlist_for_each_entry(known, list, node)
+		if (same(known, target)) {
+			free_target(target);
+			return 0;
 		}
-	rcu_read_unlock();
-	return mm;
+	hlist_add_head_rcu(&target->node, list);
+	n_targets++;
+	n_uids += target->kind == UID;
+	WRITE_ONCE(pgt_seek, n_uids);
+	/*
+	 * Who is there already. A process that is born meanwhile either is found,
+	 * or its fork hook, which comes after it can be found, sees the target.
+	 */
+	smp_mb();
+	if (pgt_recording())
+		pgt_targets_scan(target->pid);
+	return 0;
+}
+
+static int remove(struct pgt_target *target)
+{
+	u8 kind = target->kind;
+	int n = take_out_all(target);
+
+	free_target(target);
+	if (!n)
+		return kind == PID ? -ESRCH : -ENOENT;
+	/* As above: who was taken in for it meanwhile either is found, or finds it removed. */
+	smp_mb();
+	if (pgt_recording())
+		pgt_targets_reconsider();
+	return 0;
 }
 
 /*
- * The next process that pass number `pass` has not visited, with a reference to
- * its pid and, if asked for, to its space; NULL: all were. Under RCU if the
- * result itself is used.
+ * pid N, comm NAME, uid N, cgroup PATH, all; with `remove`, takes it back.
+ * follow exec|fork|none. -EINVAL: none of these.
  */
-struct pgt_proc *pgt_next_proc(u32 pass, struct pid **pid, struct pgt_space **space)
+int pgt_target_command(const char *verb, const char *argument, bool remove_it)
 {
-	struct pgt_proc *proc;
+	struct pgt_target *target;
 
-	spin_lock(&lock);
-	proc = list_first_entry_or_null(&procs, struct pgt_proc, list);
-	if (proc && proc->pass == pass)
-		proc = NULL;
-	if (proc) {
-		proc->pass = pass;
-		*pid = get_pid(proc->pid);
-		if (space) {
-			*space = rcu_dereference_protected(proc->space, lockdep_is_held(&lock));
-			if (*space)
-				refcount_inc(&(*space)->users);
-		}
-		list_move_tail(&proc->list, &procs);
+	if (!strcmp(verb, "follow") && !remove_it && argument) {
+		int follow = match_string(follow_names, ARRAY_SIZE(follow_names), argument);
+
+		if (follow < 0)
+			return -EINVAL;
+		WRITE_ONCE(pgt_follow, follow);
+		return 0;
 	}
-	spin_unlock(&lock);
-	return proc;
+	target = parse(verb, argument, remove_it);
+	if (IS_ERR(target))
+		return PTR_ERR(target);
+	return remove_it ? remove(target) : add(target);
 }
 
-int pgt_targets_count(void)
+/* Nothing is recorded. */
+void pgt_targets_clear(void)
 {
-	return READ_ONCE(n_procs);
+	take_out_all(NULL);
+	pgt_follow = PGT_FOLLOW_EXEC;
 }
 
-/* PROCESS records that found no room so far. */
-void pgt_targets_announce(void)
+/* Is there a target that processes to come may fit? */
+bool pgt_targets_open(void)
 {
-	struct pgt_proc *proc;
-
-	rcu_read_lock();
-	spin_lock(&lock);
-	list_for_each_entry(proc, &procs, list) {
-		struct task_struct *task = pid_task(proc->pid, PIDTYPE_TGID);
-
-		if (!proc->named && task)
-			pgt_announce_process(proc, task, proc->how);
-	}
-	spin_unlock(&lock);
-	rcu_read_unlock();
+	return !hlist_empty(&others);
 }
 
-/* No hook runs any more: gives THP back and forgets everyone. */
-void pgt_targets_release(void)
+int pgt_targets_status(char *buf, int size)
 {
-	struct hlist_node *next;
-	struct pgt_proc *proc;
-	struct pgt_thread *t;
-	int i;
-
-	while ((proc = list_first_entry_or_null(&procs, struct pgt_proc, list))) {
-		struct mm_struct *mm = pgt_pid_mm(proc->pid);
-
-		if (mm) {
-			if (proc->thp_disabled)
-				clear_bit(MMF_DISABLE_THP, &mm->flags);
-			mmput_async(mm);
-		}
-		__drop_proc(proc);
-	}
-	for (i = 0; i < ARRAY_SIZE(threads); i++)
-		hlist_for_each_entry_safe(t, next, &threads[i], node) {
-			hlist_del(&t->node);
-			kfree(t);
-		}
-	rcu_barrier();	/* free_proc_rcu() is code of this module */
+	return scnprintf(buf, size, "follow %s\ntargets %d\n", follow_names[pgt_follow], n_targets);
 }

@@ -20,13 +20,14 @@ unload() { rmmod pgtrace || failed "rmmod"; }
 control() { echo "$*" >$debugfs/control; }
 status_is() { grep -q "^$1 $2\$" $debugfs/status 2>/dev/null; }
 loaded() { grep -q '^pgtrace ' /proc/modules; }
-state_soon() { # state_soon STATE: within 10 s
+status_soon() { # status_soon NAME VALUE: within 10 s
     for _ in $(seq 100); do
-        status_is state "$1" && return 0
+        status_is "$1" "$2" && return 0
         usleep 100000
     done
     return 1
 }
+state_soon() { status_soon state "$1"; }
 gone_soon() { # gone_soon PID
     for _ in $(seq 100); do
         [ -d "/proc/$1" ] || return 0
@@ -179,8 +180,7 @@ step_safety() {
     # The children are killed, too.
     pkill -9 torture 2>/dev/null || killall -9 torture
     wait "$pid" 2>/dev/null
-    usleep 200000
-    check "kill -9 of the program: no process is left in the tables" status_is processes 0
+    check "kill -9 of the program: no process is left in the tables" status_soon processes 0
     check "kill -9 of the program: still recording" status_is state recording
     control stop
     check "stop after it" status_is state stopped
@@ -197,14 +197,14 @@ step_safety() {
     check "the recorder died: recording stops by itself" state_soon stopped
     intact "the recorder died"
 
-    sh -c 'sleep 2' &
+    sleep 1000 &
     pid=$!
     control clear && control "pid $pid" && control start
     usleep 100000
     check "THP is off while recorded" grep -q '^THP_enabled:[[:space:]]*0' /proc/$pid/status
     check "a second start is refused" sh -c "! echo start >$debugfs/control 2>/dev/null"
     check "an unknown command is refused" sh -c "! echo nonsense >$debugfs/control 2>/dev/null"
-    check "targets are fixed while recording" sh -c "! echo uid 5 >$debugfs/control 2>/dev/null"
+    check "buffers are fixed while recording" sh -c "! echo buffers 8192 4 >$debugfs/control 2>/dev/null"
     control stop
     check "THP is back after stop" grep -q '^THP_enabled:[[:space:]]*1' /proc/$pid/status
     check "no such process is refused" sh -c "! echo pid 4000000 >$debugfs/control 2>/dev/null"
