@@ -73,6 +73,12 @@ boot() {
             pipeline "$name, a recording" "$out/again1" --level rich
             pipeline "$name, another one after it" "$out/again2"
             ;;
+        perf)
+            expect "$name, perf against the truth" python3 "$VM_DIR/truth/perf.py" "$out/perf"
+            expect "$name, perf of a running process" python3 "$VM_DIR/truth/perf.py" "$out/perf_pid"
+            expect "$name, perf without root" python3 "$VM_DIR/truth/perf.py" --uid 1000 "$out/perf_user"
+            expect "$name, perf with losses" python3 "$VM_DIR/truth/perf.py" --lossy "$out/perf_lossy"
+            ;;
         torture) pipeline "$name, torture" "$out/torture" --no-truth --any-loss ;;
         recorder) pipeline "$name, interrupted" "$out/interrupted" --no-truth --any-loss ;;
         esac
@@ -84,13 +90,13 @@ pipeline() { # pipeline NAME FOLDER OPTIONS..
 
 for version in "${versions[@]}"; do "$VM_DIR/build.sh" "$version" >/dev/null; done
 if [[ $quick == 1 ]]; then
-    for version in "${versions[@]}"; do boot "$version, 2 CPUs" '--cpus 2 --one-thread' raw ext4 tiny uid safety; done
+    for version in "${versions[@]}"; do boot "$version, 2 CPUs" '--cpus 2 --one-thread' raw ext4 tiny uid safety perf; done
 else
     for version in "${versions[@]}"; do
         # Two machines at a time. What starts and stops under load runs on one thread, see run.sh.
         boot "$version, 2 CPUs" '--cpus 2' raw ext4 tiny torture &
         {
-            boot "$version, 1 CPU" '--cpus 1' full rich tiny_raw leaks
+            boot "$version, 1 CPU" '--cpus 1' full rich tiny_raw leaks perf
         } &
         wait
         boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid safety recorder &

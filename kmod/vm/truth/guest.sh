@@ -137,6 +137,69 @@ step_again() {
     unload
 }
 
+# --- without the module ---
+
+perf_record() { # perf_record STEP USER ARGUMENTS..: as that user; the chunks are made in memory, where anybody may write
+    step=$1 user=$2
+    shift 2
+    mkdir -p "/out/$step"
+    su -s /bin/sh "$user" -c "${limit:-true}; exec $capture record --source perf -o /tmp/perf-chunks $*" 2>"/out/$step/words"
+    code=$?
+    [ ! -d /tmp/perf-chunks ] || { cp -r /tmp/perf-chunks "/out/$step/chunks" && rm -r /tmp/perf-chunks; }
+    keep_truth "$step"
+}
+step_perf() {
+    check "perf: the module is not loaded" sh -c "! grep -q '^pgtrace ' /proc/modules"
+    # Forks, execs, threads, every kind of memory, faults that need I/O; started by the recorder.
+    disk
+    perf_record perf root -- $workload all -t /tmp/truth -d /tmp/ext4 -p 1
+    check "perf: it ends with $code" [ $code = 0 ]
+    check "perf: it says what it cannot see" grep -q 're-references' /out/perf/words
+
+    # A process that runs already.
+    gated $workload threads -t /tmp/truth -d /tmp/ram -p 1
+    (while ! ls /tmp/perf-chunks/*.pgt >/dev/null 2>&1; do usleep 10000; done; sleep 1; begin) &
+    perf_record perf_pid root --pid $pid
+    wait "$pid"
+    check "perf --pid: it ends with the process, with $code" sh -c "[ $code = 0 ] && grep -q 'lost in' /out/perf_pid/words"
+
+    # Without root, as far as the kernel lets it.
+    echo "user:x:1000:1000:user:/tmp:/bin/sh" >>/etc/passwd
+    mkdir -p /tmp/ram/user && chown 1000 /tmp/ram/user
+    paranoid=/proc/sys/kernel/perf_event_paranoid
+    echo 2 >$paranoid
+    # All sections but `kernel`: what the kernel touches is not seen.
+    for section in anon shared private zero heap stack exec threads procs fork execs names lookups cold; do
+        echo "$workload $section -t /tmp/truth -d /tmp/ram/user -p 1 || exit 1"
+    done >/tmp/sections
+    perf_record perf_user user -- /bin/sh /tmp/sections
+    check "perf without root: it ends with $code" [ $code = 0 ]
+    check "perf without root: it says that it does not see the kernel's touches" grep -q "CAP_PERFMON" /out/perf_user/words
+    # The smallest ring, and nobody reads it: most is lost, and all that is lost is counted.
+    echo 20 >/proc/sys/kernel/perf_event_mlock_kb
+    rm -f /tmp/gate && mkfifo /tmp/gate
+    su -s /bin/sh user -c "read -r _ </tmp/gate; exec $workload threads -t /tmp/truth -d /tmp/ram/user -p 1" &
+    pid=$!
+    until grep -q '^Uid:[[:space:]]*1000' /proc/$pid/status; do usleep 10000; done
+    (
+        while ! ls /tmp/perf-chunks/*.pgt >/dev/null 2>&1; do usleep 10000; done
+        sleep 1
+        killall -STOP pgtrace-capture
+        begin
+        while [ -d /proc/$pid ]; do usleep 100000; done
+        killall -CONT pgtrace-capture
+    ) &
+    limit="ulimit -l 0" perf_record perf_lossy user --pid $pid
+    wait "$pid"
+    check "perf with losses: it ends with $code" [ $code = 1 ]
+    echo 3 >$paranoid # Debian's own default
+    perf_record perf_refused user -- /bin/true
+    check "perf refused: exit code $code" [ $code = 2 ]
+    check "perf refused: says how to mend it" grep -q 'sysctl kernel.perf_event_paranoid=2' /out/perf_refused/words
+    check "perf refused: leaves nothing" [ ! -e /out/perf_refused/chunks ]
+    check "perf: the module was never loaded" sh -c "! grep -q '^pgtrace ' /proc/modules"
+}
+
 # --- what must not hurt ---
 
 busy() { # busy SECONDS: torture in the background, traced, cleaned every 2 ms; sets $pid

@@ -29,7 +29,7 @@ pub(super) struct Events {
     pub(super) can: Can,
     /// Numbers of the events that count major faults.
     pub(super) majors: Vec<u64>,
-    /// Bytes of the smallest ring.
+    /// Bytes of each ring.
     pub(super) ring_size: usize,
     threads: HashSet<u32>,
 }
@@ -49,22 +49,39 @@ pub(super) fn allowed(tid: u32, cpu: u16) -> Result<Can, io::Error> {
 }
 
 impl Events {
-    /// Opens the events of every thread of these processes.
+    /// Opens the events of every thread of these processes, with the largest rings that this user may have: all of one
+    /// size, so that no CPU's share goes to another's.
     pub(super) fn open(pids: &[u32], page: usize) -> Result<Events, PerfError> {
-        let cpus = proc::online_cpus();
         let first = pids.first().copied().unwrap_or_default();
+        let cpus = proc::online_cpus();
         let can = allowed(first, cpus.first().copied().unwrap_or_default())
             .map_err(|e| explain(e, first))?;
-        let none = |cpu| CpuEvents {
+        let mut size = LARGEST_RING;
+        loop {
+            match Events::with_rings(pids, &cpus, can, size, page) {
+                Err(PerfError::Memory { .. }) if size / 2 >= SMALLEST_RING.max(page) => size /= 2,
+                done => return done,
+            }
+        }
+    }
+
+    fn with_rings(
+        pids: &[u32],
+        cpus: &[u16],
+        can: Can,
+        ring_size: usize,
+        page: usize,
+    ) -> Result<Events, PerfError> {
+        let none = |&cpu| CpuEvents {
             cpu,
             events: Vec::new(),
             ring: None,
         };
         let mut events = Events {
-            cpus: cpus.into_iter().map(none).collect(),
+            cpus: cpus.iter().map(none).collect(),
             can,
             majors: Vec::new(),
-            ring_size: usize::MAX,
+            ring_size,
             threads: HashSet::new(),
         };
         for &pid in pids {
@@ -106,15 +123,13 @@ impl Events {
     fn thread(&mut self, tid: u32, page: usize) -> io::Result<bool> {
         let mut any = false;
         for at in &mut self.cpus {
-            match at.thread(tid, page, self.can, &mut self.majors) {
+            match at.thread(tid, (self.ring_size, page), self.can, &mut self.majors) {
                 Ok(()) => any = true,
                 Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(any),
                 // The CPU went offline.
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => continue,
                 Err(e) => return Err(e),
             }
-            let size = at.ring.as_ref().map_or(usize::MAX, Ring::size);
-            self.ring_size = self.ring_size.min(size);
         }
         Ok(any)
     }
@@ -129,21 +144,30 @@ impl Events {
 }
 
 impl CpuEvents {
-    fn thread(&mut self, tid: u32, page: usize, can: Can, majors: &mut Vec<u64>) -> io::Result<()> {
-        let wakeup = self.ring.as_ref().map_or(LARGEST_RING, Ring::size) / 4;
-        let mut minor = Event::open(Faults::Minor, tid, self.cpu, can, wakeup as u32)?;
+    /// `ring`: bytes of a ring and of a page.
+    fn thread(
+        &mut self,
+        tid: u32,
+        ring: (usize, usize),
+        can: Can,
+        majors: &mut Vec<u64>,
+    ) -> io::Result<()> {
+        let wakeup = (ring.0 / 4) as u32;
+        let minor = Event::open(Faults::Minor, tid, self.cpu, can, wakeup)?;
         match self.events.first() {
             Some(first) => minor.write_to(first.as_fd())?,
             None => {
-                let (event, ring) = first_of(minor, tid, self.cpu, page, can)?;
-                minor = event;
-                self.ring = Some(ring);
+                // Whatever the kernel calls it, it is about the memory.
+                let mapped = Ring::map(&minor, ring.0, ring.1);
+                let no_memory = |_| io::Error::from_raw_os_error(libc::ENOMEM);
+                self.ring = Some(mapped.map_err(no_memory)?);
             }
         }
-        let wakeup = self.ring.as_ref().map_or(LARGEST_RING, Ring::size) / 4;
-        let major = Event::open(Faults::Major, tid, self.cpu, can, wakeup as u32)?;
+        let major = Event::open(Faults::Major, tid, self.cpu, can, wakeup)?;
         major.write_to(self.events.first().unwrap_or(&minor).as_fd())?;
         majors.push(major.id()?);
+        minor.reset()?;
+        major.reset()?;
         self.events.push(minor);
         self.events.push(major);
         Ok(())
@@ -164,24 +188,5 @@ impl CpuEvents {
             }
         }
         sum
-    }
-}
-
-/// A CPU's first event, with the largest ring that this user may have.
-fn first_of(event: Event, tid: u32, cpu: u16, page: usize, can: Can) -> io::Result<(Event, Ring)> {
-    let mut size = LARGEST_RING;
-    let mut event = event;
-    loop {
-        match Ring::map(&event, size, page) {
-            Ok(ring) => return Ok((event, ring)),
-            Err(_) if size / 2 < SMALLEST_RING.max(page) => {
-                return Err(io::Error::from_raw_os_error(libc::ENOMEM));
-            }
-            Err(_) => {
-                size /= 2;
-                // It wakes us at a part of the ring that has just become smaller.
-                event = Event::open(Faults::Minor, tid, cpu, can, (size / 4) as u32)?;
-            }
-        }
     }
 }

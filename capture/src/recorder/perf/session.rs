@@ -18,7 +18,7 @@ use super::reader::{self, Round, Shared};
 use super::stream::{Plan, Stream, Streams};
 use super::sys::{self, Ring};
 use super::translate::{Sink, Translator};
-use super::{event, proc};
+use super::{PerfError, event, proc};
 use crate::chunk::{ChunkHeader, CpuTotals, Settings, Totals};
 use crate::record::{Clock, Level, LevelChange, Policy, PolicyChange, Record};
 use crate::sys::{Clocks, clocks, page_size};
@@ -191,8 +191,10 @@ impl<'a> Session<'a> {
         });
         work.clock(begin);
         for pid in pids {
-            work.translator
-                .attach(pid, first, begin.monotonic_ns, &mut work.streams);
+            let (time, streams) = (begin.monotonic_ns, &mut work.streams);
+            if !work.translator.attach(pid, first, time, streams) {
+                return Err(PerfError::NoProcess { pid }.into());
+            }
         }
         let session = Session {
             options,

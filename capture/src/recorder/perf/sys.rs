@@ -107,6 +107,12 @@ impl Event {
         check(done)
     }
 
+    /// Counts from 0 on again: from here on its records have a ring to go to.
+    pub(super) fn reset(&self) -> io::Result<()> {
+        // SAFETY: the file is an open perf event; the call takes plain numbers.
+        check(unsafe { perf::ioctls::RESET(self.file.as_raw_fd(), 0) })
+    }
+
     /// Ends the event for its thread and all children: nothing of it enters the ring any more.
     pub(super) fn disable(&self) -> io::Result<()> {
         // SAFETY: the file is an open perf event; the call takes plain numbers.

@@ -101,8 +101,6 @@ pub(super) struct Translator {
     /// This process's end is told by [`Translator::command_ended`]: its exit code is known then.
     command: Option<u32>,
     command_end: Option<(u16, u64)>,
-    /// References whose mapping nobody told.
-    pub(super) unmapped: u64,
 }
 
 impl Translator {
@@ -121,7 +119,6 @@ impl Translator {
             majors: HashSet::new(),
             command,
             command_end: None,
-            unmapped: 0,
         }
     }
 
@@ -130,11 +127,15 @@ impl Translator {
         self.majors.extend(ids);
     }
 
-    /// A process that exists already, as /proc shows it.
-    pub(super) fn attach(&mut self, pid: u32, cpu: u16, time: u64, sink: &mut impl Sink) {
+    /// A process that exists already, as /proc shows it; false: it does not exist any more.
+    pub(super) fn attach(&mut self, pid: u32, cpu: u16, time: u64, sink: &mut impl Sink) -> bool {
+        if !proc::exists(pid) {
+            return false;
+        }
         let mut process = self.world.existing(pid, time);
         process.announce(pid, cpu, time, sink);
         self.processes.insert(pid, process);
+        true
     }
 
     /// Processes whose end was not told.
@@ -195,7 +196,7 @@ impl Translator {
             page = area.page + ((f.addr - start) >> PAGE_SHIFT);
             access = access_of(f, Some(area));
         } else {
-            self.unmapped += 1;
+            // Nobody told: seen, and of the process's own, but no more.
             let own = &mut process.own;
             object = self
                 .objects
