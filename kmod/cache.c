@@ -69,7 +69,7 @@ static int lookup_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 static int lookup_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	struct lookup *l = (void *)ri->data;
-	u64 page, end;
+	u64 page, end, now = ktime_get_mono_fast_ns();
 	int i;
 
 	if (regs_return_value(regs))
@@ -81,7 +81,7 @@ static int lookup_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 		page = max_t(u64, folio->index, l->first);
 		end = min_t(u64, folio->index + folio_nr_pages(folio) - 1, l->last);
 		for (; page <= end; page++)
-			pgt_emit_ref(true, PGT_REF_KERNEL, l->obj->id, 0, 0,
+			pgt_emit_ref(true, now, PGT_REF_KERNEL, l->obj->id, 0, 0,
 				     pgt_pack_page(page, 0, PGT_EVENT_LOOKUP, PGT_ACCESS_READ));
 	}
 	preempt_enable();
@@ -119,7 +119,7 @@ static void emit_cached(struct folio *folio, u8 event)
 	struct pgt_obj *obj = mapping && mapping->host ? pgt_object_find(mapping->host) : NULL;
 
 	if (obj)
-		pgt_emit_ref(pgt_thread_find(current), 0, obj->id, 0, 0,
+		pgt_emit_ref(pgt_thread_find(current), ktime_get_mono_fast_ns(), 0, obj->id, 0, 0,
 			     pgt_pack_page(folio->index, folio_order(folio), event,
 					   PGT_ACCESS_UNKNOWN));
 }

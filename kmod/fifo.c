@@ -432,7 +432,7 @@ static void trim_later(struct pgt_thread *t, struct pgt_space *space)
 
 /* The current thread touched a page that was not present: it becomes active. */
 void pgt_fifo_touch(struct pgt_thread *t, struct pgt_space *space, u32 object, unsigned long addr,
-		    u64 page, bool write, bool dirty)
+		    u64 page, u64 now, bool write, bool dirty)
 {
 	struct pgt_fifo *fifo = rcu_dereference_sched(space->fifo);
 	struct entry *known, entry = {
@@ -447,7 +447,7 @@ void pgt_fifo_touch(struct pgt_thread *t, struct pgt_space *space, u32 object, u
 		trim_later(t, space);
 		return;
 	}
-	entry.since_ns = ktime_get_mono_fast_ns();
+	entry.since_ns = now;
 	spin_lock(&fifo->lock);
 	known = __find(fifo, entry.addr);
 	if (known)

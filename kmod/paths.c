@@ -176,15 +176,20 @@ struct pgt_obj *pgt_object_file(struct file *file, u32 tgid)
 	hlist_add_head_rcu(&obj->node, &objects[hash]);
 	spin_unlock(&objects_lock);
 found:
-	if (unlikely(!obj->named)) {
+	if (unlikely(!obj->named))
 		obj->named = emit_object(obj);
-	} else if (unlikely(!inode->i_nlink) && obj->kind == PGT_OBJECT_FILE &&
-		   !(obj->flags & PGT_OBJECT_DELETED)) {
-		/* Unlinked since: say so, and keep the name it had. */
-		obj->flags |= PGT_OBJECT_DELETED;
-		obj->named = emit_object(obj);
-	}
+	else if (unlikely(!inode->i_nlink))
+		pgt_object_gone(obj);
 	return obj;
+}
+
+/* Unlinked since: says so, and keeps the name it had. */
+void pgt_object_gone(struct pgt_obj *obj)
+{
+	if (obj->kind != PGT_OBJECT_FILE || obj->flags & PGT_OBJECT_DELETED)
+		return;
+	obj->flags |= PGT_OBJECT_DELETED;
+	obj->named = emit_object(obj);
 }
 
 /* The object of anonymous memory of one kind in one address space. */
@@ -241,13 +246,8 @@ struct pgt_obj *pgt_object_of(struct vm_area_struct *vma, struct pgt_space *spac
 	return object_anon(space, kind, tgid);
 }
 
-/* A MAPPING record, unless this one was announced before (as far as remembered). */
-void pgt_announce_mapping(struct pgt_space *space, struct vm_area_struct *vma,
-			  struct pgt_obj *obj, u32 tgid)
+static noinline bool emit_mapping(struct vm_area_struct *vma, struct pgt_obj *obj, u32 tgid)
 {
-	/* Stacks grow down: their end stays, the start of the others does. */
-	u64 key = vma->vm_flags & VM_GROWSDOWN ? vma->vm_end : vma->vm_start;
-	typeof(&space->seen[0]) seen = &space->seen[hash_64(key, 6)];
 	struct pgt_mapping rec = {
 		.tgid = tgid,
 		.object = obj->id,
@@ -261,15 +261,27 @@ void pgt_announce_mapping(struct pgt_space *space, struct vm_area_struct *vma,
 			(vma->vm_flags & VM_SHARED ? PGT_PROT_SHARED : 0),
 	};
 
+	return pgt_emit(PGT_NAMES, &rec, PGT_KIND_MAPPING, 0, sizeof(rec), false);
+}
+
+/* A MAPPING record, unless this one was announced before (as far as remembered). False: no room. */
+bool pgt_announce_mapping(struct pgt_space *space, struct vm_area_struct *vma,
+			  struct pgt_obj *obj, u32 tgid)
+{
+	/* Stacks grow down: their end stays, the start of the others does. */
+	u64 key = vma->vm_flags & VM_GROWSDOWN ? vma->vm_end : vma->vm_start;
+	typeof(&space->seen[0]) seen = &space->seen[hash_64(key, 6)];
+
 	/* Threads may race here: at worst a mapping is announced twice. */
 	if (likely(seen->object == obj->id && seen->start == vma->vm_start &&
 		   seen->end == vma->vm_end))
-		return;
-	if (pgt_emit(PGT_NAMES, &rec, PGT_KIND_MAPPING, 0, sizeof(rec), false)) {
-		seen->start = vma->vm_start;
-		seen->end = vma->vm_end;
-		seen->object = obj->id;
-	}
+		return true;
+	if (!emit_mapping(vma, obj, tgid))
+		return false;
+	seen->start = vma->vm_start;
+	seen->end = vma->vm_end;
+	seen->object = obj->id;
+	return true;
 }
 
 static u16 exe_of(struct mm_struct *mm, char *to)

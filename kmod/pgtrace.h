@@ -3,12 +3,17 @@
 #ifndef PGTRACE_H
 #define PGTRACE_H
 
+#include <linux/cred.h>
 #include <linux/ftrace.h>
+#include <linux/hash.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/pid.h>
+#include <linux/rculist.h>
 #include <linux/rcupdate.h>
+#include <linux/relay.h>
 #include <linux/sched.h>
+#include <linux/timekeeping.h>
 #include <linux/version.h>
 
 #include "pgtrace_api.h"
@@ -71,13 +76,17 @@ struct pgt_thread {
 	struct list_head member;	/* of its process */
 	struct task_struct *task;	/* key; valid until sched_process_exit */
 	struct pgt_proc *proc;
+	unsigned long recent_pages[PGT_RECENT];
 	struct {
-		unsigned long page;
 		unsigned long ip;
 		unsigned long faults;	/* maj_flt + min_flt before it */
 		bool cleaned_write;	/* it was a write to a cleaned PTE */
 	} recent[PGT_RECENT];
 	unsigned int next_recent;
+	/* The mapping it used last, whose object is named and which is announced. */
+	unsigned long last_start, last_end;
+	struct pgt_space *last_space;
+	struct pgt_obj *last_obj;
 	bool work_queued;		/* it trims the FIFO before it returns to user mode */
 	struct rcu_head rcu;
 };
@@ -116,8 +125,6 @@ void pgt_emit_clock(void);
 int pgt_relay_init(struct dentry *dir);
 void pgt_relay_exit(void);
 void pgt_relay_reset(void);
-void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted);
-void pgt_commit(int ch, u16 len);
 bool pgt_emit(int ch, void *rec, u8 kind, u8 flags, u16 len, bool counted);
 void pgt_lost_elsewhere(u16 cause, u64 count);
 bool pgt_relay_settle(void);
@@ -129,6 +136,76 @@ int pgt_relay_buffers(unsigned long size, unsigned long n);
 bool pgt_relay_ready(void);
 struct dentry *pgt_create_file(const char *name, umode_t mode, struct dentry *parent, void *data,
 			       const struct file_operations *fops);
+
+void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted, u64 now);
+
+/*
+ * Writers: hooks, the cleaner, and commands. All run in process context with
+ * preemption off, none in an interrupt: so a CPU's channels have one writer at a time.
+ */
+struct pgt_count {
+	u64 seq;		/* next sequence number */
+	struct rchan_buf *buf;	/* of this CPU */
+	u64 lost;		/* records that did not fit; the others were written */
+	u64 pending;		/* lost, and not yet told by a LOST record */
+	u64 first_seq;
+	u64 first_ns;
+	u64 last_ns;
+	u64 overwritten;	/* records dropped to make room for newer ones */
+	bool frozen;		/* a snapshot is being read */
+};
+DECLARE_PER_CPU(struct pgt_count[PGT_NR_CHANNELS], pgt_counts);
+
+static __always_inline struct pgt_count *pgt_count_of(int ch)
+{
+	return this_cpu_ptr(&pgt_counts[ch]);
+}
+
+static __always_inline void pgt_commit(struct rchan_buf *buf, u16 len)
+{
+	/* The bytes first, then the offset that lets a reader see them. */
+	smp_store_release(&buf->offset, buf->offset + len);
+}
+
+static __always_inline void pgt_fill_header(struct pgt_header *h, u8 kind, u8 flags, u16 len,
+					    u64 seq, u64 now)
+{
+	/* The first eight bytes at once: this is a little-endian machine. */
+	*(u64 *)h = PGT_MAGIC | PGT_VERSION << 8 | kind << 16 | (u64)flags << 24 |
+		    (u64)len << 32 | (u64)smp_processor_id() << 48;
+	h->seq = seq;
+	h->time_ns = now;
+}
+
+/*
+ * A page reference by the current thread, or by nobody that is traced. Preemption
+ * is off. The last and longest step of a hook: the usual case in a straight line.
+ */
+static __always_inline void pgt_emit_ref(bool by_current, u64 now, u8 flags, u32 object, u64 addr,
+					 u64 ip, u64 page)
+{
+	struct pgt_count *c = pgt_count_of(PGT_REFS);
+	struct rchan_buf *buf = c->buf;
+	struct pgt_ref *rec;
+
+	if (likely(!c->pending && buf->offset + sizeof(*rec) <= buf->chan->subbuf_size)) {
+		rec = buf->data + buf->offset;
+		pgt_fill_header(&rec->h, PGT_KIND_REF, flags, sizeof(*rec), c->seq++, now);
+	} else {
+		rec = pgt_reserve(PGT_REFS, PGT_KIND_REF, flags, sizeof(*rec), true, now);
+		if (!rec)
+			return;
+	}
+	rec->tgid = by_current ? current->tgid : 0;
+	rec->tid = by_current ? current->pid : 0;
+	/* The number it has in the initial user namespace. */
+	rec->uid = by_current ? __kuid_val(current_uid()) : 0;
+	rec->object = object;
+	rec->addr = addr;
+	rec->ip = ip;
+	rec->page = page;
+	pgt_commit(buf, sizeof(*rec));
+}
 
 /* hooks.c */
 struct pgt_hook {
@@ -168,7 +245,6 @@ static __always_inline struct pt_regs *pgt_args(struct ftrace_regs *fregs)
 int pgt_probes_start(void);
 void pgt_probes_stop(void);
 int pgt_probes_level(u8 level);
-void pgt_emit_ref(bool by_current, u8 flags, u32 object, u64 addr, u64 ip, u64 page);
 
 /* pgt_ref.page and pgt_active.page */
 static __always_inline u64 pgt_pack_page(u64 page, u64 order, u64 event, u64 access)
@@ -198,8 +274,32 @@ void pgt_reasons_put(struct pgt_reasons *reasons);
 /* threads.c: who is traced */
 #define PGT_THREAD_BITS 12
 extern struct hlist_head pgt_threads[1 << PGT_THREAD_BITS];
+
+/*
+ * Could this task be traced? The hook on every fault of the system asks: "no" takes
+ * a few instructions. A thread that did not come by fork (io_uring's) goes by its
+ * leader; pgt_seek: there are targets that processes turn out to be at a fault.
+ */
+static __always_inline bool pgt_maybe_traced(const struct task_struct *task)
+{
+	if (READ_ONCE(pgt_threads[hash_ptr(task, PGT_THREAD_BITS)].first) || READ_ONCE(pgt_seek))
+		return true;
+	return task->group_leader != task &&
+	       READ_ONCE(pgt_threads[hash_ptr(task->group_leader, PGT_THREAD_BITS)].first);
+}
+
+/* The entry of a thread that is traced. Under RCU or with preemption off; takes no lock. */
+static __always_inline struct pgt_thread *pgt_thread_find(const struct task_struct *task)
+{
+	struct pgt_thread *t;
+
+	hlist_for_each_entry_rcu(t, &pgt_threads[hash_ptr(task, PGT_THREAD_BITS)], node, true)
+		if (t->task == task)
+			return t;
+	return NULL;
+}
+
 struct pgt_thread *pgt_thread_current(void);
-struct pgt_thread *pgt_thread_find(const struct task_struct *task);
 int pgt_targets_attach(void);
 void pgt_targets_scan(struct pid *pid);
 void pgt_targets_reconsider(void);
@@ -237,11 +337,12 @@ static __always_inline struct pgt_space *pgt_space_of(struct pgt_proc *proc, str
 /* paths.c */
 int pgt_paths_init(void);
 void pgt_paths_exit(void);
+void pgt_object_gone(struct pgt_obj *obj);
 struct pgt_obj *pgt_object_of(struct vm_area_struct *vma, struct pgt_space *space,
 			      u32 tgid, unsigned long addr, u64 *page);
 struct pgt_obj *pgt_object_file(struct file *file, u32 tgid);
 struct pgt_obj *pgt_object_find(struct inode *inode);
-void pgt_announce_mapping(struct pgt_space *space, struct vm_area_struct *vma,
+bool pgt_announce_mapping(struct pgt_space *space, struct vm_area_struct *vma,
 			  struct pgt_obj *obj, u32 tgid);
 bool pgt_announce_process(struct pgt_proc *proc, struct task_struct *task, u8 how);
 void pgt_announce_again(struct pgt_proc *proc);
@@ -267,7 +368,7 @@ bool pgt_age_page(struct vm_area_struct *vma, unsigned long addr);
 
 /* fifo.c */
 void pgt_fifo_touch(struct pgt_thread *t, struct pgt_space *space, u32 object, unsigned long addr,
-		    u64 page, bool write, bool dirty);
+		    u64 page, u64 now, bool write, bool dirty);
 void pgt_fifo_around(struct pgt_thread *t, struct pgt_space *space, unsigned long start,
 		     unsigned long end);
 bool pgt_fifo_holds(struct pgt_fifo *fifo, unsigned long addr);

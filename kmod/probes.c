@@ -26,59 +26,72 @@ struct found {
 	bool whole;		/* not even a page table: a huge page could be put here */
 };
 
-/*
- * Lockless, as get_user_pages_fast() does it: page tables are freed only after
- * every CPU has had its interrupts on. Those of `mm` are not empty: a fault on
- * them is being handled. Interrupts are off.
- */
-static void look(struct mm_struct *mm, unsigned long addr, struct found *f)
+/* Entry of `addr` in the table that `entry` of the level above points to. */
+static __always_inline u64 next_entry(u64 entry, unsigned long addr, int shift)
 {
-	pgd_t pgd = READ_ONCE(*pgd_offset(mm, addr));
-	p4d_t p4d;
-	pud_t pud;
-	pmd_t pmd;
-	pte_t pte;
+	const u64 *table = __va(entry & PTE_PFN_MASK);
 
-	f->order = 0;
-	f->dirty = false;
-	f->whole = true;
-	f->state = PTE_EMPTY;
-	if (pgd_none(pgd))
-		return;
-	p4d = READ_ONCE(*p4d_offset(&pgd, addr));
-	if (p4d_none(p4d))
-		return;
-	pud = READ_ONCE(*pud_offset(&p4d, addr));
-	if (pud_none(pud))
-		return;
-	if (!pud_present(pud) || pud_leaf(pud)) {
-		f->order = PUD_SHIFT - PAGE_SHIFT;
-		f->state = PTE_THERE;
-		return;
+	return READ_ONCE(table[addr >> shift & (PTRS_PER_PTE - 1)]);
+}
+
+/*
+ * Lockless: whoever frees page tables under the lock that this fault holds (of
+ * the mm or of the VMA) waits for RCU readers, and preemption is off. By plain
+ * numbers, because it is done for every fault: tables of every level look alike.
+ */
+static __always_inline struct found look(struct mm_struct *mm, unsigned long addr)
+{
+	struct found f = { .state = PTE_EMPTY, .whole = true };
+	u64 e = pgd_val(READ_ONCE(*pgd_offset(mm, addr)));
+
+	if (!(e & _PAGE_PRESENT))
+		return f;
+	if (pgtable_l5_enabled()) {
+		e = next_entry(e, addr, P4D_SHIFT);
+		if (!(e & _PAGE_PRESENT))
+			return f;
 	}
-	pmd = READ_ONCE(*pmd_offset(&pud, addr));
-	if (pmd_none(pmd))
-		return;
-	f->whole = false;
-	if (!pmd_present(pmd)) {
-		f->state = PTE_SWAPPED;
-		return;
+	e = next_entry(e, addr, PUD_SHIFT);
+	if (!(e & _PAGE_PRESENT))
+		return f;
+	if (unlikely(e & _PAGE_PSE)) {
+		f.order = PUD_SHIFT - PAGE_SHIFT;
+		f.state = PTE_THERE;
+		return f;
 	}
-	if (pmd_leaf(pmd)) {
-		f->order = PMD_SHIFT - PAGE_SHIFT;
-		f->dirty = pmd_dirty(pmd);
-		f->state = pmd_protnone(pmd) ? PTE_CLEANED : PTE_THERE;
-		return;
+	e = next_entry(e, addr, PMD_SHIFT);
+	if (unlikely((e & (_PAGE_PRESENT | _PAGE_PSE)) != _PAGE_PRESENT)) {
+		pmd_t pmd = __pmd(e);
+
+		if (pmd_none(pmd))
+			return f;
+		f.whole = false;
+		if (!pmd_present(pmd)) {
+			f.state = PTE_SWAPPED;
+			return f;
+		}
+		f.order = PMD_SHIFT - PAGE_SHIFT;
+		f.dirty = pmd_dirty(pmd);
+		f.state = pmd_protnone(pmd) ? PTE_CLEANED : PTE_THERE;
+		return f;
 	}
-	pte = READ_ONCE(*pte_offset_kernel(&pmd, addr));
-	if (pte_none(pte))
-		return;
-	if (pte_present(pte)) {
-		f->dirty = pte_dirty(pte);
-		f->state = pte_protnone(pte) ? PTE_CLEANED : PTE_THERE;
-	} else {
-		f->state = non_swap_entry(pte_to_swp_entry(pte)) ? PTE_THERE : PTE_SWAPPED;
+	f.whole = false;
+	e = next_entry(e, addr, PAGE_SHIFT);
+	if (likely(!e))
+		return f;
+	{
+		pte_t pte = __pte(e);
+
+		if (pte_none(pte))
+			return f;
+		if (pte_present(pte)) {
+			f.dirty = pte_dirty(pte);
+			f.state = pte_protnone(pte) ? PTE_CLEANED : PTE_THERE;
+		} else {
+			f.state = non_swap_entry(pte_to_swp_entry(pte)) ? PTE_THERE : PTE_SWAPPED;
+		}
 	}
+	return f;
 }
 
 /*
@@ -86,14 +99,14 @@ static void look(struct mm_struct *mm, unsigned long addr, struct found *f)
  * The kernel may yet fall back to a base page when it finds no huge one; the
  * next reference then tells.
  */
-static u8 order_wanted(struct vm_area_struct *vma, unsigned long addr, const struct found *f)
+static __always_inline u8 order_wanted(struct vm_area_struct *vma, unsigned long addr, struct found f)
 {
 	unsigned long start = addr & PMD_MASK;
 
 	if (vma->vm_flags & VM_HUGETLB)
 		return ilog2(vma_kernel_pagesize(vma)) - PAGE_SHIFT;
-	if (f->order || !f->whole || !pgt_set.grain || !vma_is_anonymous(vma))
-		return f->order;
+	if (f.order || !f.whole || !pgt_set.grain || !vma_is_anonymous(vma))
+		return f.order;
 	if (start < vma->vm_start || start + PMD_SIZE > vma->vm_end ||
 	    !pgt_huge_pages_wanted(vma))
 		return 0;
@@ -101,7 +114,7 @@ static u8 order_wanted(struct vm_area_struct *vma, unsigned long addr, const str
 }
 
 /* Is this page of the file in memory? Otherwise the fault needs I/O. */
-static bool in_page_cache(struct address_space *mapping, u64 page)
+static noinline bool in_page_cache(struct address_space *mapping, u64 page)
 {
 	struct folio *folio;
 	bool there;
@@ -114,13 +127,13 @@ static bool in_page_cache(struct address_space *mapping, u64 page)
 	return there;
 }
 
-static bool is_major(struct vm_area_struct *vma, enum pte_state state, u64 page)
+static __always_inline bool is_major(struct vm_area_struct *vma, enum pte_state state, u64 page)
 {
 	struct address_space *mapping;
 
 	if (state == PTE_SWAPPED)
 		return true;
-	if (state != PTE_EMPTY || !vma->vm_file || vma_is_anonymous(vma))
+	if (state != PTE_EMPTY || !vma->vm_file)
 		return false;
 	mapping = vma->vm_file->f_mapping;
 	switch (mapping->host->i_sb->s_magic) {
@@ -133,27 +146,6 @@ static bool is_major(struct vm_area_struct *vma, enum pte_state state, u64 page)
 	return !in_page_cache(mapping, page);
 }
 
-/* Preemption is off, or the event comes with interrupts off. */
-void pgt_emit_ref(bool by_current, u8 flags, u32 object, u64 addr, u64 ip, u64 page)
-{
-	struct pgt_ref *rec;
-	unsigned long irq;
-
-	local_irq_save(irq);
-	rec = pgt_reserve(PGT_REFS, PGT_KIND_REF, flags, sizeof(*rec), true);
-	if (likely(rec)) {
-		rec->tgid = by_current ? current->tgid : 0;
-		rec->tid = by_current ? current->pid : 0;
-		rec->uid = by_current ? from_kuid(&init_user_ns, current_uid()) : 0;
-		rec->object = object;
-		rec->addr = addr;
-		rec->ip = ip;
-		rec->page = page;
-		pgt_commit(PGT_REFS, sizeof(*rec));
-	}
-	local_irq_restore(irq);
-}
-
 /*
  * One use is one reference, but may fault more than once: the kernel drops its
  * lock, waits and retries (TRIED), or retries from the VMA lock with the mmap
@@ -162,13 +154,17 @@ void pgt_emit_ref(bool by_current, u8 flags, u32 object, u64 addr, u64 ip, u64 p
  * from the same instruction on the same page; attempts that did not complete
  * leave the thread's fault counts alone.
  */
-static bool same_use(struct pgt_thread *t, unsigned long page, unsigned long ip,
+static __always_inline bool same_use(struct pgt_thread *t, unsigned long page, unsigned long ip,
 		     unsigned long faults, enum pte_state state, bool write)
 {
 	int i;
 
+	BUILD_BUG_ON(PGT_RECENT != 4);
+	if (likely(t->recent_pages[0] != page && t->recent_pages[1] != page &&
+		   t->recent_pages[2] != page && t->recent_pages[3] != page))
+		return false;
 	for (i = 0; i < PGT_RECENT; i++) {
-		if (t->recent[i].page != page || t->recent[i].ip != ip)
+		if (t->recent_pages[i] != page || t->recent[i].ip != ip)
 			continue;
 		if (faults == t->recent[i].faults ||
 		    (state == PTE_THERE && write && t->recent[i].cleaned_write &&
@@ -178,87 +174,143 @@ static bool same_use(struct pgt_thread *t, unsigned long page, unsigned long ip,
 	return false;
 }
 
-static void remember(struct pgt_thread *t, unsigned long page, unsigned long ip,
-		     unsigned long faults, bool cleaned_write)
+static __always_inline void remember(struct pgt_thread *t, unsigned long page, unsigned long ip,
+				     unsigned long faults, bool cleaned_write)
 {
 	unsigned int i = t->next_recent++ % PGT_RECENT;
 
-	t->recent[i].page = page;
+	t->recent_pages[i] = page;
 	t->recent[i].ip = ip;
 	t->recent[i].faults = faults;
 	t->recent[i].cleaned_write = cleaned_write;
 }
 
-static void on_fault(struct pgt_thread *t, struct vm_area_struct *vma, unsigned long addr,
-		     unsigned int fault, struct pt_regs *regs)
+/* Is this the mapping that the thread used last? Its object and its record are known then. */
+static __always_inline bool same_mapping(struct pgt_thread *t, struct pgt_space *space,
+					 struct vm_area_struct *vma)
+{
+	struct pgt_obj *obj = t->last_obj;
+	struct inode *inode;
+
+	if (t->last_start != vma->vm_start || t->last_end != vma->vm_end ||
+	    t->last_space != space || !obj)
+		return false;
+	if (vma_is_anonymous(vma))
+		return !obj->ino;
+	if (!vma->vm_file)
+		return false;
+	/* Another file may have taken its place, even the same struct file. */
+	inode = file_inode(vma->vm_file);
+	return obj->ino == inode->i_ino && obj->dev == inode->i_sb->s_dev &&
+	       obj->generation == inode->i_generation && inode->i_nlink;
+}
+
+/* Finds what backs the page, and names whatever has no name yet. NULL: no memory. */
+static noinline struct pgt_obj *name_object(struct pgt_thread *t, struct pgt_space *space,
+					    struct vm_area_struct *vma, unsigned long addr)
+{
+	u64 page;
+	struct pgt_obj *obj = pgt_object_of(vma, space, t->proc->tgid, addr, &page);
+	bool all;
+
+	if (!obj)
+		return NULL;
+	if (unlikely(!t->proc->named))
+		pgt_announce_process(t->proc, current, t->proc->how);
+	all = pgt_announce_mapping(space, vma, obj, t->proc->tgid);
+	t->last_start = vma->vm_start;
+	t->last_end = vma->vm_end;
+	t->last_space = space;
+	t->last_obj = all && obj->named && t->proc->named ? obj : NULL;
+	return obj;
+}
+
+static __always_inline void on_fault(struct pgt_thread *t, struct vm_area_struct *vma,
+				     unsigned long addr, unsigned int fault, struct pt_regs *regs)
 {
 	unsigned long ip = regs ? regs->ip : 0;
 	unsigned long faults = current->maj_flt + current->min_flt;
+	u64 page, now = ktime_get_mono_fast_ns();
 	bool write = fault & FAULT_FLAG_WRITE;
 	struct pgt_space *space;
-	struct found found;
+	struct found found = look(vma->vm_mm, addr);
 	struct pgt_obj *obj;
-	unsigned long irq;
 	u8 access, event, order, flags = 0;
-	u64 page;
 
-	local_irq_save(irq);
-	look(vma->vm_mm, addr, &found);
-	local_irq_restore(irq);
 	if (same_use(t, addr >> PAGE_SHIFT, ip, faults, found.state, write))
 		return;
 
-	space = pgt_space_of(t->proc, vma->vm_mm);
-	obj = space ? pgt_object_of(vma, space, t->proc->tgid, addr, &page) : NULL;
+	space = rcu_dereference_sched(t->proc->space);
+	if (unlikely(!space || space->mm != vma->vm_mm))
+		space = pgt_space_of(t->proc, vma->vm_mm);
+	if (likely(space && same_mapping(t, space, vma)))
+		obj = t->last_obj;
+	else
+		obj = space ? name_object(t, space, vma, addr) : NULL;
 	if (unlikely(!obj)) {
 		if (!READ_ONCE(t->proc->gone))
 			pgt_lost_elsewhere(PGT_LOST_NO_MEMORY, 1);
 		return;
 	}
-	if (unlikely(!t->proc->named))
-		pgt_announce_process(t->proc, current, t->proc->how);
-	pgt_announce_mapping(space, vma, obj, t->proc->tgid);
+	page = addr >> PAGE_SHIFT;
+	if (!vma_is_anonymous(vma)) {
+		if (vma->vm_file)
+			page += vma->vm_pgoff - (vma->vm_start >> PAGE_SHIFT);
+		if (is_major(vma, found.state, page))
+			flags |= PGT_REF_MAJOR;
+	} else if (unlikely(found.state == PTE_SWAPPED)) {
+		flags |= PGT_REF_MAJOR;
+	}
 
 	access = fault & FAULT_FLAG_INSTRUCTION ? PGT_ACCESS_EXEC :
 		 write ? PGT_ACCESS_WRITE : PGT_ACCESS_READ;
 	event = found.state == PTE_CLEANED ? PGT_EVENT_RETOUCH : PGT_EVENT_FAULT;
 	if (!(fault & FAULT_FLAG_USER))
 		flags |= PGT_REF_KERNEL;
-	if (!regs)
+	if (unlikely(!regs))
 		flags |= PGT_REF_GUP;
 	if (found.state == PTE_THERE)
 		flags |= PGT_REF_PRESENT;
-	if (is_major(vma, found.state, page))
-		flags |= PGT_REF_MAJOR;
-	order = order_wanted(vma, addr, &found);
-	page &= ~((1ULL << order) - 1);
-	pgt_emit_ref(true, flags, obj->id, addr, ip, pgt_pack_page(page, order, event, access));
-	if (pgt_set.policy == PGT_POLICY_FIFO && pgt_set.level >= PGT_LEVEL_RICH)
+	order = 0;
+	if (unlikely(found.order | (found.whole ? pgt_set.grain : 0) |
+		     (vma->vm_flags & VM_HUGETLB))) {
+		order = order_wanted(vma, addr, found);
+		page &= ~((1ULL << order) - 1);
+	}
+	pgt_emit_ref(true, now, flags, obj->id, addr, ip, pgt_pack_page(page, order, event, access));
+	if (unlikely(pgt_set.policy == PGT_POLICY_FIFO && pgt_set.level >= PGT_LEVEL_RICH))
 		pgt_fifo_touch(t, space, obj->id, addr, pgt_pack_page(page, order, 0, 0),
-			       write, found.dirty);
+			       now, write, found.dirty);
 	remember(t, addr >> PAGE_SHIFT, ip, faults, write && found.state == PTE_CLEANED);
 }
 
-/* handle_mm_fault(vma, address, flags, regs) */
-static void notrace fault_hook(unsigned long ip, unsigned long parent_ip,
-			       struct ftrace_ops *op, struct ftrace_regs *fregs)
+static noinline notrace void maybe_traced_fault(struct pt_regs *args)
 {
-	struct pt_regs *args = pgt_args(fregs);
 	struct vm_area_struct *vma = (void *)args->di;
 	unsigned int fault = args->dx;
 	struct pgt_thread *t;
-	int bit;
 
 	/* A retry was counted at its first attempt; another's memory is not our use. */
 	if (fault & (FAULT_FLAG_TRIED | FAULT_FLAG_REMOTE) || vma->vm_mm != current->mm)
 		return;
-	bit = ftrace_test_recursion_trylock(ip, parent_ip);	/* preemption is off then */
-	if (bit < 0)
-		return;
-	t = pgt_thread_current();
+	preempt_disable_notrace();
+	t = pgt_thread_find(current);
+	if (unlikely(!t))
+		t = pgt_thread_current();
 	if (t)
 		on_fault(t, vma, args->si, fault, (void *)args->cx);
-	ftrace_test_recursion_unlock(bit);
+	preempt_enable_notrace();
+}
+
+/*
+ * handle_mm_fault(vma, address, flags, regs). Nothing in here faults, so the hook
+ * is never entered from itself. Every fault of the system comes this way.
+ */
+static void notrace fault_hook(unsigned long ip, unsigned long parent_ip,
+			       struct ftrace_ops *op, struct ftrace_regs *fregs)
+{
+	if (unlikely(pgt_maybe_traced(current)))
+		maybe_traced_fault(pgt_args(fregs));
 }
 
 static struct pgt_hook faults = { .function = "handle_mm_fault", .func = fault_hook };

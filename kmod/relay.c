@@ -38,20 +38,8 @@ static unsigned int gid;
 module_param(gid, uint, 0444);
 MODULE_PARM_DESC(gid, "group that may control and read recordings besides root (default 0: root only)");
 
-struct pgt_count {
-	u64 seq;		/* next sequence number */
-	u64 emitted;		/* records written, LOST ones included */
-	u64 lost;		/* records that did not fit */
-	u64 pending;		/* lost, and not yet told by a LOST record */
-	u64 first_seq;
-	u64 first_ns;
-	u64 last_ns;
-	u64 overwritten;	/* records dropped to make room for newer ones */
-	bool frozen;		/* a snapshot is being read */
-};
-
 static struct rchan *channels[PGT_NR_CHANNELS];
-static DEFINE_PER_CPU(struct pgt_count[PGT_NR_CHANNELS], counts);
+DEFINE_PER_CPU(struct pgt_count[PGT_NR_CHANNELS], pgt_counts);
 static struct dentry *folder;
 static bool overwrite;		/* set only while nothing is recorded */
 /* Of each sub-buffer of a CPU's refs channel: number of its first record. */
@@ -64,7 +52,7 @@ static int names_subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, s
 
 static int refs_subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, size_t padding)
 {
-	struct pgt_count *c = &(*per_cpu_ptr(&counts, buf->cpu))[PGT_REFS];
+	struct pgt_count *c = &(*per_cpu_ptr(&pgt_counts, buf->cpu))[PGT_REFS];
 	size_t n = buf->chan->n_subbufs, at = (subbuf - buf->start) / buf->chan->subbuf_size;
 	u64 *first = *per_cpu_ptr(&first_seqs, buf->cpu);
 
@@ -114,39 +102,24 @@ static const struct rchan_callbacks names_callbacks = {
 	.remove_buf_file = remove_buf_file,
 };
 
-/* len bytes of this CPU's channel, or NULL. Interrupts are off. */
-static void *room(int ch, u16 len)
+/* len bytes of this CPU's channel, or NULL. */
+static __always_inline void *room(struct rchan_buf *buf, u16 len)
 {
-	struct rchan_buf *buf = *this_cpu_ptr(channels[ch]->buf);
-
 	if (unlikely(buf->offset + len > buf->chan->subbuf_size) &&
 	    !relay_switch_subbuf(buf, len))
 		return NULL;
 	return buf->data + buf->offset;
 }
 
-static void fill_header(struct pgt_header *h, u8 kind, u8 flags, u16 len, u64 seq, u64 now)
+/* Tells the pending loss of channel `of` in channel `ch`. */
+static noinline bool emit_pending(int of, int ch, u64 now)
 {
-	h->magic = PGT_MAGIC;
-	h->version = PGT_VERSION;
-	h->kind = kind;
-	h->flags = flags;
-	h->len = len;
-	h->cpu = smp_processor_id();
-	h->seq = seq;
-	h->time_ns = now;
-}
-
-/* Tells the pending loss of channel `of` in channel `ch`. Interrupts are off. */
-static bool emit_pending(int of, int ch, u64 now)
-{
-	struct pgt_count *c = this_cpu_ptr(&counts[of]);
-	struct pgt_lost *rec = room(ch, sizeof(*rec));
+	struct pgt_count *c = pgt_count_of(of), *to = pgt_count_of(ch);
+	struct pgt_lost *rec = room(to->buf, sizeof(*rec));
 
 	if (!rec)
 		return false;
-	fill_header(&rec->h, PGT_KIND_LOST, 0, sizeof(*rec),
-		    this_cpu_ptr(&counts[ch])->seq++, now);
+	pgt_fill_header(&rec->h, PGT_KIND_LOST, 0, sizeof(*rec), to->seq++, now);
 	rec->count = c->pending;
 	rec->first_seq = c->first_seq;
 	rec->first_ns = c->first_ns;
@@ -155,25 +128,24 @@ static bool emit_pending(int of, int ch, u64 now)
 	rec->cause = PGT_LOST_BUFFER_FULL;
 	rec->reserved = 0;
 	c->pending = 0;
-	pgt_commit(ch, sizeof(*rec));
+	pgt_commit(to->buf, sizeof(*rec));
 	return true;
 }
 
 /*
- * Room for a record, its header filled in; NULL when there is none. Interrupts
- * must be off until pgt_commit(). Unless `counted`, the caller will try again
- * and a failure is no loss.
+ * Room for a record, its header filled in; NULL when there is none. Preemption
+ * must be off until pgt_commit(). Unless `counted`, the caller will try again and a
+ * failure is no loss.
  */
-void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted)
+void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted, u64 now)
 {
-	struct pgt_count *c = this_cpu_ptr(&counts[ch]);
-	u64 now = ktime_get_mono_fast_ns();
+	struct pgt_count *c = pgt_count_of(ch);
 	void *rec = NULL;
 
 	if (likely(!c->pending) || emit_pending(ch, ch, now))
-		rec = room(ch, len);
+		rec = room(c->buf, len);
 	if (likely(rec)) {
-		fill_header(rec, kind, flags, len, c->seq++, now);
+		pgt_fill_header(rec, kind, flags, len, c->seq++, now);
 		return rec;
 	}
 	if (!counted)
@@ -189,29 +161,19 @@ void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted)
 	return NULL;
 }
 
-void pgt_commit(int ch, u16 len)
-{
-	struct rchan_buf *buf = *this_cpu_ptr(channels[ch]->buf);
-
-	/* The bytes first, then the offset that lets a reader see them. */
-	smp_store_release(&buf->offset, buf->offset + len);
-	this_cpu_ptr(&counts[ch])->emitted++;
-}
-
 /* Writes a record that was built elsewhere; its header is filled in here. */
 bool pgt_emit(int ch, void *rec, u8 kind, u8 flags, u16 len, bool counted)
 {
-	unsigned long irq;
 	void *to;
 
-	local_irq_save(irq);
-	to = pgt_reserve(ch, kind, flags, len, counted);
+	preempt_disable_notrace();
+	to = pgt_reserve(ch, kind, flags, len, counted, ktime_get_mono_fast_ns());
 	if (to) {
 		memcpy(to + sizeof(struct pgt_header), rec + sizeof(struct pgt_header),
 		       len - sizeof(struct pgt_header));
-		pgt_commit(ch, len);
+		pgt_commit(pgt_count_of(ch)->buf, len);
 	}
-	local_irq_restore(irq);
+	preempt_enable_notrace();
 	return to;
 }
 
@@ -232,21 +194,18 @@ void pgt_lost_elsewhere(u16 cause, u64 count)
 
 static void settle_cpu(void *failed)
 {
-	struct pgt_count *c = this_cpu_ptr(counts);
+	struct pgt_count *c = this_cpu_ptr(pgt_counts);
 	u64 now = ktime_get_mono_fast_ns();
-	unsigned long irq;
 
-	local_irq_save(irq);
 	/* Reference losses: in place if there is room by now, else by name. */
 	if (c[PGT_REFS].pending && !emit_pending(PGT_REFS, PGT_REFS, now) &&
 	    !emit_pending(PGT_REFS, PGT_NAMES, now))
 		atomic_inc(failed);
 	if (c[PGT_NAMES].pending && !emit_pending(PGT_NAMES, PGT_NAMES, now))
 		atomic_inc(failed);
-	local_irq_restore(irq);
 }
 
-/* After the hooks are gone: tells every pending loss. False: no room yet. */
+/* After the hooks are gone, hence by interrupt: tells every pending loss. False: no room yet. */
 bool pgt_relay_settle(void)
 {
 	atomic_t failed = ATOMIC_INIT(0);
@@ -261,26 +220,27 @@ void pgt_relay_reset(void)
 	int cpu, ch;
 
 	for_each_possible_cpu(cpu)
-		memset(per_cpu_ptr(&counts, cpu), 0, sizeof(counts));
-	for (ch = 0; ch < PGT_NR_CHANNELS; ch++)
+		memset(per_cpu_ptr(&pgt_counts, cpu), 0, sizeof(pgt_counts));
+	for (ch = 0; ch < PGT_NR_CHANNELS; ch++) {
 		relay_reset(channels[ch]);
+		for_each_possible_cpu(cpu)
+			(*per_cpu_ptr(&pgt_counts, cpu))[ch].buf =
+				*per_cpu_ptr(channels[ch]->buf, cpu);
+	}
 }
 
 static void freeze_cpu(void *unused)
 {
 	struct rchan_buf *buf = *this_cpu_ptr(channels[PGT_REFS]->buf);
 	size_t n = buf->chan->n_subbufs;
-	unsigned long irq;
 
-	/* The writer of this CPU is a hook on it: with interrupts off it stands still. */
-	local_irq_save(irq);
+	/* An interrupt on the writer's CPU: it stands still meanwhile. */
 	if (buf->subbufs_produced - buf->subbufs_consumed >= n) {
-		/* As relay's read() does: what was overwritten counts as read. */
+		/* As relay's read() does: what was overwritten pgt_counts as read. */
 		buf->subbufs_consumed = buf->subbufs_produced - n + 1;
 		buf->bytes_consumed = 0;
 	}
-	this_cpu_ptr(counts)[PGT_REFS].frozen = true;
-	local_irq_restore(irq);
+	this_cpu_ptr(pgt_counts)[PGT_REFS].frozen = true;
 }
 
 /* begin: the oldest records are kept until they are read; end: newer ones may replace them again. */
@@ -294,7 +254,7 @@ int pgt_relay_snapshot(bool begin)
 		on_each_cpu(freeze_cpu, NULL, 1);
 	else
 		for_each_possible_cpu(cpu)
-			WRITE_ONCE((*per_cpu_ptr(&counts, cpu))[PGT_REFS].frozen, false);
+			WRITE_ONCE((*per_cpu_ptr(&pgt_counts, cpu))[PGT_REFS].frozen, false);
 	return 0;
 }
 
@@ -317,12 +277,13 @@ int pgt_relay_status(char *buf, int size)
 		      "subbuf_size %u\nn_subbufs %u\nnames_subbuf_size %u\nnames_n_subbufs %u\n",
 		      subbuf_size, n_subbufs, names_subbuf_size, names_n_subbufs);
 	for_each_possible_cpu(cpu) {
-		struct pgt_count *c = *per_cpu_ptr(&counts, cpu);
+		struct pgt_count *c = *per_cpu_ptr(&pgt_counts, cpu);
 
 		n += scnprintf(buf + n, size - n,
 			       "cpu %d refs_emitted %llu refs_lost %llu names_emitted %llu names_lost %llu refs_overwritten %llu\n",
-			       cpu, c[PGT_REFS].emitted, c[PGT_REFS].lost,
-			       c[PGT_NAMES].emitted, c[PGT_NAMES].lost, c[PGT_REFS].overwritten);
+			       cpu, c[PGT_REFS].seq - c[PGT_REFS].lost, c[PGT_REFS].lost,
+			       c[PGT_NAMES].seq - c[PGT_NAMES].lost, c[PGT_NAMES].lost,
+			       c[PGT_REFS].overwritten);
 	}
 	return n;
 }

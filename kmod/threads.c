@@ -37,21 +37,6 @@ static void settle(struct work_struct *work);
 static DECLARE_DELAYED_WORK(settling, settle);
 #define SETTLE_AGAIN msecs_to_jiffies(20)
 
-static struct pgt_thread *find_thread(const struct task_struct *task)
-{
-	struct pgt_thread *t;
-
-	hlist_for_each_entry_rcu(t, &pgt_threads[hash_ptr(task, PGT_THREAD_BITS)], node, true)
-		if (t->task == task)
-			return t;
-	return NULL;
-}
-
-struct pgt_thread *pgt_thread_find(const struct task_struct *task)
-{
-	return find_thread(task);
-}
-
 /* The process of `task` if any thread of it is known. Under RCU. */
 static struct pgt_proc *find_proc(struct task_struct *task)
 {
@@ -59,7 +44,7 @@ static struct pgt_proc *find_proc(struct task_struct *task)
 	struct pgt_thread *t;
 
 	for_each_thread(task, other) {
-		t = find_thread(other);
+		t = pgt_thread_find(other);
 		if (t)
 			return t->proc;
 	}
@@ -94,7 +79,7 @@ static void free_proc_rcu(struct rcu_head *rcu)
 
 static struct pgt_thread *__add_thread(struct pgt_proc *proc, struct task_struct *task)
 {
-	struct pgt_thread *t = find_thread(task);
+	struct pgt_thread *t = pgt_thread_find(task);
 
 	if (t)
 		return t;
@@ -291,7 +276,7 @@ static struct pgt_thread *take_in(struct task_struct *task, const struct entry *
 	proc = find_proc(task);
 	if (proc) {
 		add_reasons(proc, task, entry->comm);
-		return find_thread(task);
+		return pgt_thread_find(task);
 	}
 	reasons = pgt_reasons_of(task, entry->comm, entry->follow ?
 				 rcu_dereference(entry->parent->reasons) : NULL);
@@ -324,7 +309,7 @@ static struct pgt_thread *take_in(struct task_struct *task, const struct entry *
 			__add_proc(proc);
 		}
 	}
-	mine = find_thread(task);
+	mine = pgt_thread_find(task);
 	spin_unlock_irqrestore(&lock, irq);
 	if (proc != fresh) {
 		free_proc(fresh);	/* nobody has seen it */
@@ -347,7 +332,7 @@ static struct pgt_thread *take_in(struct task_struct *task, const struct entry *
  */
 static noinline struct pgt_thread *late(struct task_struct *task)
 {
-	struct pgt_thread *t = find_thread(task->group_leader);
+	struct pgt_thread *t = pgt_thread_find(task->group_leader);
 	unsigned long irq;
 
 	if (t) {
@@ -372,7 +357,7 @@ static noinline struct pgt_thread *late(struct task_struct *task)
 struct pgt_thread *pgt_thread_current(void)
 {
 	struct task_struct *task = current;
-	struct pgt_thread *t = find_thread(task);
+	struct pgt_thread *t = pgt_thread_find(task);
 
 	if (t || (task->group_leader == task && !READ_ONCE(pgt_seek)))
 		return t;
@@ -383,7 +368,7 @@ struct pgt_thread *pgt_thread_current(void)
 
 void pgt_on_fork(struct task_struct *parent, struct task_struct *child)
 {
-	struct pgt_thread *t = find_thread(parent);
+	struct pgt_thread *t = pgt_thread_find(parent);
 	struct entry entry = {};
 	unsigned long irq;
 
@@ -409,7 +394,7 @@ void pgt_on_fork(struct task_struct *parent, struct task_struct *child)
 /* A non-leader that executes has become the leader by now; its task stays the same. */
 void pgt_on_exec(struct task_struct *task)
 {
-	struct pgt_thread *t = find_thread(task);
+	struct pgt_thread *t = pgt_thread_find(task);
 	struct pgt_proc *proc;
 
 	rcu_read_lock();
@@ -436,7 +421,7 @@ out:
  */
 void pgt_on_rename(struct task_struct *task, const char *comm)
 {
-	struct pgt_thread *t = find_thread(task);
+	struct pgt_thread *t = pgt_thread_find(task);
 
 	if (task != task->group_leader)
 		return;		/* the name of a thread */
@@ -455,7 +440,7 @@ void pgt_on_rename(struct task_struct *task, const char *comm)
 /* It is in another cgroup by now. Interrupts are off. */
 void pgt_on_move(struct task_struct *task)
 {
-	struct pgt_thread *t = find_thread(task);
+	struct pgt_thread *t = pgt_thread_find(task);
 
 	rcu_read_lock();
 	if (!t) {
@@ -477,7 +462,7 @@ void pgt_on_exit(struct task_struct *task)
 	pgt_space_owed(task);
 	rcu_read_lock();
 	spin_lock_irqsave(&lock, irq);
-	t = find_thread(task);
+	t = pgt_thread_find(task);
 	if (t) {
 		proc = t->proc;
 		__remove_thread(t);
