@@ -299,7 +299,20 @@ static __always_inline struct pgt_thread *pgt_thread_find(const struct task_stru
 	return NULL;
 }
 
-struct pgt_thread *pgt_thread_current(void);
+struct pgt_entry {
+	const char *comm;		/* the name it is about to get, or NULL */
+	struct pgt_proc *parent;	/* traced, and bore it; or NULL */
+	bool follow;			/* its parent's reasons count */
+	bool quiet;			/* take no lock of the kernel: settle() will */
+};
+struct pgt_thread *pgt_thread_add(struct pgt_proc *proc, struct task_struct *task);
+struct pgt_proc *pgt_thread_remove(const struct task_struct *task);
+struct pgt_thread *pgt_take_in(struct task_struct *task, const struct pgt_entry *entry);
+bool pgt_reconsider(struct pgt_proc *proc, bool strict, u8 how);
+void pgt_add_reasons(struct pgt_proc *proc, struct task_struct *task, const char *comm);
+bool pgt_has_news(struct pgt_proc *proc, u8 how);
+void pgt_settle_soon(void);
+void pgt_proc_forget(struct pgt_proc *proc);
 int pgt_targets_attach(void);
 void pgt_targets_scan(struct pid *pid);
 void pgt_targets_reconsider(void);
@@ -307,7 +320,9 @@ bool pgt_targets_announce(void);
 void pgt_targets_release(void);
 int pgt_targets_count(void);
 bool pgt_next_proc(u32 pass, struct pid **pid, struct pgt_space **space);
-struct mm_struct *pgt_pid_mm(struct pid *pid);
+
+/* life.c */
+struct pgt_thread *pgt_thread_current(void);
 void pgt_on_fork(struct task_struct *parent, struct task_struct *child);
 void pgt_on_exec(struct task_struct *task);
 void pgt_on_rename(struct task_struct *task, const char *comm);
@@ -322,6 +337,7 @@ void pgt_space_born(struct pgt_proc *parent, struct task_struct *child);
 bool pgt_space_owed(const struct task_struct *task);
 void pgt_space_execed(struct pgt_proc *proc);
 void pgt_spaces_flush(void);
+struct mm_struct *pgt_pid_mm(struct pid *pid);
 
 /*
  * The space of `proc`, which runs on `mm` now. The caller runs on that mm or

@@ -70,6 +70,24 @@ void pgt_spaces_flush(void)
 	bury(NULL);
 }
 
+/* mm of a process, whichever of its threads still has one. Caller: mmput. */
+struct mm_struct *pgt_pid_mm(struct pid *pid)
+{
+	struct task_struct *leader, *t;
+	struct mm_struct *mm = NULL;
+
+	rcu_read_lock();
+	leader = pid_task(pid, PIDTYPE_TGID);
+	if (leader)
+		for_each_thread(leader, t) {
+			mm = get_task_mm(t);
+			if (mm)
+				break;
+		}
+	rcu_read_unlock();
+	return mm;
+}
+
 /* --- the lock is held where a name begins with __ --- */
 
 static struct pgt_space *__find(const struct mm_struct *mm)

@@ -2,20 +2,11 @@
 /*
  * Who is traced: processes and their threads. The hook finds a thread by its task
  * in one hash look-up. Threads enter the table when their process is taken in or
- * forks, and leave it when they exit or their process has no reason left.
+ * forks, and leave it when they exit or their process has no reason left; when
+ * that is asked is in life.c.
  *
- * A process is looked at when its reasons may change:
- *   start, or a new target   everyone there is; a target taken back: everyone traced
- *   fork     the child has its parent's reasons (if forks are followed) and its own
- *   exec     it may have another name and user; unless execs are followed, its
- *            parent's reasons do not count any more
- *   rename, move to a cgroup   it may get a reason; it may lose it only where nothing is
- *            followed, that is where targets tell exactly who is traced
- *   fault    its user, for which there is no event
- *
- * One lock for all changes; readers use RCU. The hooks of rename and of moves run
- * under locks of the kernel and with interrupts off: they are quiet, and leave to
- * settle() what takes other locks.
+ * One lock for all changes; readers use RCU. Who comes while the kernel holds
+ * locks of its own comes quietly, and settle() does what takes such locks.
  */
 #include <linux/hash.h>
 #include <linux/rculist.h>
@@ -139,46 +130,85 @@ static void __set_reasons(struct pgt_proc *proc, struct pgt_reasons *reasons)
 	pgt_reasons_put(old);
 }
 
+/* From any context. */
+void pgt_settle_soon(void)
+{
+	schedule_delayed_work(&settling, 0);
+}
+
 /* --- what is owed to the reader, and to the space; under RCU, in a context like a hook's --- */
 
-static void make_space(struct pgt_proc *proc, struct task_struct *task)
+static void make_space(struct pgt_proc *proc)
 {
-	struct task_struct *t;
-	struct mm_struct *mm;
+	struct mm_struct *mm = pgt_pid_mm(proc->pid);
 
-	/* The leader may have exited before the others. */
-	for_each_thread(task, t) {
-		mm = get_task_mm(t);
-		if (mm) {
-			pgt_space_of(proc, mm);
-			mmput_async(mm);
-			break;
-		}
-	}
+	if (!mm)
+		return;
+	pgt_space_of(proc, mm);
+	mmput_async(mm);
 }
 
 /* Gives what was owed; false: there is no room for the record yet. */
 static bool settle_proc(struct pgt_proc *proc)
 {
 	struct task_struct *task = pid_task(proc->pid, PIDTYPE_TGID);
-	unsigned long irq;
 
 	if (task && !READ_ONCE(proc->gone) && !rcu_access_pointer(proc->space))
-		make_space(proc, task);
+		make_space(proc);
 	if (task && !READ_ONCE(proc->named) && !pgt_announce_process(proc, task, proc->how))
 		return false;
-	if (READ_ONCE(proc->gone)) {
-		spin_lock_irqsave(&lock, irq);
-		__forget(proc);
-		spin_unlock_irqrestore(&lock, irq);
-	}
+	if (READ_ONCE(proc->gone))
+		pgt_proc_forget(proc);
 	return true;
 }
 
 /* --- coming and going --- */
 
+/* A thread of a traced process that was born, or turned up. NULL: the process left, or no memory. */
+struct pgt_thread *pgt_thread_add(struct pgt_proc *proc, struct task_struct *task)
+{
+	struct pgt_thread *t = NULL;
+	unsigned long irq;
+
+	spin_lock_irqsave(&lock, irq);
+	if (!proc->gone)
+		t = __add_thread(proc, task);
+	spin_unlock_irqrestore(&lock, irq);
+	return t;
+}
+
+/* A thread exits. Returns its process if it was the last one; pgt_proc_forget() then. Under RCU. */
+struct pgt_proc *pgt_thread_remove(const struct task_struct *task)
+{
+	struct pgt_proc *proc = NULL;
+	struct pgt_thread *t;
+	unsigned long irq;
+
+	spin_lock_irqsave(&lock, irq);
+	t = pgt_thread_find(task);
+	if (t) {
+		proc = t->proc;
+		__remove_thread(t);
+		if (list_empty(&proc->members))
+			__retire(proc);
+		else
+			proc = NULL;
+	}
+	spin_unlock_irqrestore(&lock, irq);
+	return proc;
+}
+
+void pgt_proc_forget(struct pgt_proc *proc)
+{
+	unsigned long irq;
+
+	spin_lock_irqsave(&lock, irq);
+	__forget(proc);
+	spin_unlock_irqrestore(&lock, irq);
+}
+
 /* There is a new PROCESS record to write, unless it has left. */
-static bool has_news(struct pgt_proc *proc, u8 how)
+bool pgt_has_news(struct pgt_proc *proc, u8 how)
 {
 	unsigned long irq;
 	bool yes;
@@ -218,7 +248,7 @@ static void detach(struct pgt_proc *proc, u8 how)
  * What are its reasons now? Without any it leaves. `strict`: only targets that
  * describe it as it is. False: it left.
  */
-static bool reconsider(struct pgt_proc *proc, bool strict, u8 how)
+bool pgt_reconsider(struct pgt_proc *proc, bool strict, u8 how)
 {
 	struct pgt_reasons *reasons;
 	struct task_struct *task;
@@ -242,7 +272,7 @@ static bool reconsider(struct pgt_proc *proc, bool strict, u8 how)
 }
 
 /* It is known; it may have one reason more. */
-static void add_reasons(struct pgt_proc *proc, struct task_struct *task, const char *comm)
+void pgt_add_reasons(struct pgt_proc *proc, struct task_struct *task, const char *comm)
 {
 	struct pgt_reasons *reasons = pgt_reasons_of(task, comm, rcu_dereference(proc->reasons));
 	unsigned long irq;
@@ -254,18 +284,11 @@ static void add_reasons(struct pgt_proc *proc, struct task_struct *task, const c
 	spin_unlock_irqrestore(&lock, irq);
 }
 
-struct entry {
-	const char *comm;		/* the name it is about to get, or NULL */
-	struct pgt_proc *parent;	/* traced, and bore it; or NULL */
-	bool follow;			/* its parent's reasons count */
-	bool quiet;			/* settle() does what takes locks */
-};
-
 /*
  * Takes the thread group of `task` in, if there is a reason. Returns the entry of
  * `task`; NULL: there is none, or no memory, or it ends. Under RCU.
  */
-static struct pgt_thread *take_in(struct task_struct *task, const struct entry *entry)
+struct pgt_thread *pgt_take_in(struct task_struct *task, const struct pgt_entry *entry)
 {
 	struct pgt_proc *proc, *fresh;
 	struct pgt_reasons *reasons;
@@ -275,7 +298,7 @@ static struct pgt_thread *take_in(struct task_struct *task, const struct entry *
 
 	proc = find_proc(task);
 	if (proc) {
-		add_reasons(proc, task, entry->comm);
+		pgt_add_reasons(proc, task, entry->comm);
 		return pgt_thread_find(task);
 	}
 	reasons = pgt_reasons_of(task, entry->comm, entry->follow ?
@@ -316,177 +339,14 @@ static struct pgt_thread *take_in(struct task_struct *task, const struct entry *
 		return mine;
 	}
 	if (entry->quiet)
-		schedule_delayed_work(&settling, 0);
+		pgt_settle_soon();
 	else
 		settle_proc(proc);
 	/* The target may have been taken back before we were to be found. */
 	smp_mb();
-	if (!pgt_reasons_stand(reasons) && !reconsider(proc, false, 0))
+	if (!pgt_reasons_stand(reasons) && !pgt_reconsider(proc, false, 0))
 		return NULL;
 	return mine;
-}
-
-/*
- * A thread that is not in the table: of a traced process, but it came another
- * way than fork (io_uring workers); or of a process that is found at its fault.
- */
-static noinline struct pgt_thread *late(struct task_struct *task)
-{
-	struct pgt_thread *t = pgt_thread_find(task->group_leader);
-	unsigned long irq;
-
-	if (t) {
-		spin_lock_irqsave(&lock, irq);
-		t = t->proc->gone ? NULL : __add_thread(t->proc, task);
-		spin_unlock_irqrestore(&lock, irq);
-		return t;
-	}
-	if (!READ_ONCE(pgt_seek) || !task->mm || task->flags & (PF_EXITING | PF_KTHREAD) ||
-	    !pgt_wanted_user(task))
-		return NULL;
-	rcu_read_lock();
-	t = take_in(task, &(struct entry){});
-	rcu_read_unlock();
-	return t;
-}
-
-/*
- * The entry of the current thread, NULL if it is not traced. Called for every
- * fault in the system: the way to "no" is short.
- */
-struct pgt_thread *pgt_thread_current(void)
-{
-	struct task_struct *task = current;
-	struct pgt_thread *t = pgt_thread_find(task);
-
-	if (t || (task->group_leader == task && !READ_ONCE(pgt_seek)))
-		return t;
-	return late(task);
-}
-
-/* --- life of processes: from tracepoints, preemption is off --- */
-
-void pgt_on_fork(struct task_struct *parent, struct task_struct *child)
-{
-	struct pgt_thread *t = pgt_thread_find(parent);
-	struct entry entry = {};
-	unsigned long irq;
-
-	if (child->tgid == parent->tgid) {
-		if (!t)
-			return;
-		spin_lock_irqsave(&lock, irq);
-		if (!t->proc->gone)
-			__add_thread(t->proc, child);
-		spin_unlock_irqrestore(&lock, irq);
-		return;
-	}
-	rcu_read_lock();
-	if (t) {
-		entry.parent = t->proc;
-		entry.follow = READ_ONCE(pgt_follow) != PGT_FOLLOW_NONE;
-	}
-	if (!take_in(child, &entry) && t)
-		pgt_space_born(t->proc, child);
-	rcu_read_unlock();
-}
-
-/* A non-leader that executes has become the leader by now; its task stays the same. */
-void pgt_on_exec(struct task_struct *task)
-{
-	struct pgt_thread *t = pgt_thread_find(task);
-	struct pgt_proc *proc;
-
-	rcu_read_lock();
-	if (!t) {
-		if (!take_in(task, &(struct entry){}) && pgt_space_owed(task))
-			clear_bit(MMF_DISABLE_THP, &task->mm->flags);
-		goto out;
-	}
-	proc = t->proc;
-	if (reconsider(proc, READ_ONCE(pgt_follow) != PGT_FOLLOW_EXEC, PGT_PROCESS_EXECED)) {
-		pgt_space_of(proc, task->mm);
-		if (has_news(proc, PGT_PROCESS_EXECED))
-			pgt_announce_process(proc, task, PGT_PROCESS_EXECED);
-	} else {
-		pgt_space_execed(proc);
-	}
-out:
-	rcu_read_unlock();
-}
-
-/*
- * Before the name changes, and under the lock of the task. During exec the exec
- * hook will do the rest, but its faults until then are the new program's.
- */
-void pgt_on_rename(struct task_struct *task, const char *comm)
-{
-	struct pgt_thread *t = pgt_thread_find(task);
-
-	if (task != task->group_leader)
-		return;		/* the name of a thread */
-	rcu_read_lock();
-	if (!t) {
-		take_in(task, &(struct entry){ .comm = comm, .quiet = true });
-	} else if (!task->in_execve) {
-		add_reasons(t->proc, task, comm);
-		has_news(t->proc, READ_ONCE(t->proc->named) ? 0 : t->proc->how);
-		WRITE_ONCE(t->proc->moved, true);
-		schedule_delayed_work(&settling, 0);
-	}
-	rcu_read_unlock();
-}
-
-/* It is in another cgroup by now. Interrupts are off. */
-void pgt_on_move(struct task_struct *task)
-{
-	struct pgt_thread *t = pgt_thread_find(task);
-
-	rcu_read_lock();
-	if (!t) {
-		take_in(task, &(struct entry){ .quiet = true });
-	} else {
-		add_reasons(t->proc, task, NULL);
-		WRITE_ONCE(t->proc->moved, true);
-		schedule_delayed_work(&settling, 0);
-	}
-	rcu_read_unlock();
-}
-
-void pgt_on_exit(struct task_struct *task)
-{
-	struct pgt_proc *proc = NULL;
-	struct pgt_thread *t;
-	unsigned long irq;
-
-	pgt_space_owed(task);
-	rcu_read_lock();
-	spin_lock_irqsave(&lock, irq);
-	t = pgt_thread_find(task);
-	if (t) {
-		proc = t->proc;
-		__remove_thread(t);
-		if (list_empty(&proc->members))
-			__retire(proc);
-		else
-			proc = NULL;
-	}
-	spin_unlock_irqrestore(&lock, irq);
-	if (proc) {
-		struct pgt_exit rec = {
-			.tgid = task->tgid,
-			.code = task->signal->flags & SIGNAL_GROUP_EXIT ?
-				task->signal->group_exit_code : task->exit_code,
-		};
-
-		if (!proc->named)
-			pgt_announce_process(proc, task, proc->how);
-		pgt_emit(PGT_NAMES, &rec, PGT_KIND_EXIT, 0, sizeof(rec), true);
-		spin_lock_irqsave(&lock, irq);
-		__forget(proc);
-		spin_unlock_irqrestore(&lock, irq);
-	}
-	rcu_read_unlock();
 }
 
 /* --- all of them --- */
@@ -500,10 +360,10 @@ void pgt_targets_scan(struct pid *pid)
 	if (pid) {
 		task = pid_task(pid, PIDTYPE_TGID);
 		if (task)
-			take_in(task, &(struct entry){});
+			pgt_take_in(task, &(struct pgt_entry){});
 	} else {
 		for_each_process(task)
-			take_in(task, &(struct entry){});
+			pgt_take_in(task, &(struct pgt_entry){});
 	}
 	rcu_read_unlock();
 }
@@ -516,7 +376,7 @@ void pgt_targets_reconsider(void)
 	rcu_read_lock();
 	list_for_each_entry_rcu(proc, &all, all)
 		if (!READ_ONCE(proc->gone))
-			reconsider(proc, false, 0);
+			pgt_reconsider(proc, false, 0);
 	rcu_read_unlock();
 }
 
@@ -529,7 +389,7 @@ static void settle_move(struct pgt_proc *proc)
 		return;
 	task_lock(task);	/* the hook came before the new name, but under this lock */
 	task_unlock(task);
-	reconsider(proc, true, 0);
+	pgt_reconsider(proc, true, 0);
 }
 
 static void settle(struct work_struct *work)
@@ -591,24 +451,6 @@ void pgt_targets_release(void)
 	}
 	spin_unlock_irq(&lock);
 	pgt_spaces_flush();	/* its callbacks, as ours, are code of this module */
-}
-
-/* mm of a process, whichever of its threads still has one. Caller: mmput. */
-struct mm_struct *pgt_pid_mm(struct pid *pid)
-{
-	struct task_struct *leader, *t;
-	struct mm_struct *mm = NULL;
-
-	rcu_read_lock();
-	leader = pid_task(pid, PIDTYPE_TGID);
-	if (leader)
-		for_each_thread(leader, t) {
-			mm = get_task_mm(t);
-			if (mm)
-				break;
-		}
-	rcu_read_unlock();
-	return mm;
 }
 
 /*

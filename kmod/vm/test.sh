@@ -41,11 +41,12 @@ programs=$("$VM_DIR/workloads/build.sh")
 
 # boot NAME 'OPTIONS OF run.sh' STEP..: one machine; then every recording it made is checked on the host.
 boot() {
-    local name=$1 options code=0 start=$SECONDS line step
+    local name=$1 options code=0 start=$SECONDS line step scenario
     read -ra options <<<"$2"
     shift 2
     local kernel=${name%%,*} out=$work/${name//[ ,]/_}
     "$VM_DIR/run.sh" --kernel "$kernel" "${options[@]}" --timeout 240 --file "$programs/workload" --file "$programs/torture" \
+        --file "$programs/targets" \
         --file "$capture:/files/pgtrace-capture" --file "$("$VM_DIR/ext4.sh" "$kernel")" --out "$out" \
         "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
     while IFS= read -r line; do
@@ -69,6 +70,12 @@ boot() {
         ext4) pipeline "$name, files on ext4" "$out/ext4" ;;
         rich | light) pipeline "$name, level $step" "$out/$step" --level "$step" ;;
         tiny) pipeline "$name, tiny buffers" "$out/tiny" --lossy ;;
+        who | churn)
+            for scenario in "$out"/who/*/; do
+                scenario=${scenario%/}
+                expect "$name, who is recorded: ${scenario##*/}" python3 "$VM_DIR/truth/who.py" "$scenario/truth" "$scenario/raw"
+            done
+            ;;
         again)
             pipeline "$name, a recording" "$out/again1" --level rich
             pipeline "$name, another one after it" "$out/again2"
@@ -90,17 +97,21 @@ pipeline() { # pipeline NAME FOLDER OPTIONS..
 
 for version in "${versions[@]}"; do "$VM_DIR/build.sh" "$version" >/dev/null; done
 if [[ $quick == 1 ]]; then
-    for version in "${versions[@]}"; do boot "$version, 2 CPUs" '--cpus 2 --one-thread' raw ext4 tiny uid safety perf; done
+    for version in "${versions[@]}"; do boot "$version, 2 CPUs" '--cpus 2 --one-thread' raw ext4 tiny uid who safety perf; done
 else
     for version in "${versions[@]}"; do
         # Two machines at a time. What starts and stops under load runs on one thread, see run.sh.
-        boot "$version, 2 CPUs" '--cpus 2' raw ext4 tiny torture &
+        boot "$version, 2 CPUs" '--cpus 2' raw ext4 tiny torture who &
         {
             boot "$version, 1 CPU" '--cpus 1' full rich tiny_raw leaks perf
+            boot "$version, 1 CPU, who" '--cpus 1' who
         } &
         wait
         boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid safety recorder &
         boot "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full chaos &
+        wait
+        boot "$version, 4 CPUs in turn, who" '--cpus 4 --one-thread' who &
+        boot "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' churn &
         wait
     done
 fi

@@ -137,6 +137,28 @@ step_again() {
     unload
 }
 
+# Who is recorded: a recording for each scenario of /files/targets (workloads/targets.c); the host compares it (who.py).
+who() { # who SCENARIO..
+    mkdir -p /tmp/actors
+    cp /files/targets /tmp/actors/targets
+    for name in alpha beta gamma delta; do ln -sf targets /tmp/actors/$name; done
+    for scenario in "$@"; do
+        load
+        mkdir -p "/out/who/$scenario"
+        /tmp/actors/targets "$scenario" "/tmp/who" || failed "$scenario ended with $?"
+        cp /tmp/who "/out/who/$scenario/truth"
+        keep "who/$scenario"
+        dump "/out/who/$scenario/raw"
+        killall -9 targets alpha beta gamma delta 2>/dev/null
+        unload
+    done
+}
+step_who() {
+    who by_pid many by_uid by_comm comm_only by_cgroup everyone follow_exec follow_fork follow_none reuse threads owners
+}
+# Targets that come and go under load: on one thread of the host, see run.sh.
+step_churn() { who churn; }
+
 # --- without the module ---
 
 perf_record() { # perf_record STEP USER ARGUMENTS..: as that user; the chunks are made in memory, where anybody may write

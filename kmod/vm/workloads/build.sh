@@ -18,6 +18,7 @@ compile() { # compile PROGRAM SOURCE..
 }
 compile workload "$here/workload.c" "$here/truth.c"
 compile torture "$here"/torture*.c
+compile targets "$here/targets.c" "$here/actor.c"
 compile fuzz "$here/fuzz.c"
 compile demo "$here/demo.c" -lm
 compile bench "$here/bench.c" "$here/bench-hooks.c" "$here/bench-policy.c" "$here/bench-load.c" -Wno-missing-field-initializers
