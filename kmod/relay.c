@@ -320,17 +320,24 @@ failed:
 	return -ENOMEM;
 }
 
-/* Other buffers for references. Not while recording; what they held is gone. */
-int pgt_relay_buffers(unsigned long size, unsigned long n)
+/* May a channel have n sub-buffers of `size` a CPU? */
+static int check_buffers(unsigned long size, unsigned long n, unsigned long least)
 {
 	/* Half of the memory at most: relay would take all there is. */
 	u64 most = (u64)totalram_pages() * PAGE_SIZE / 2 / num_possible_cpus();
-	int err;
 
-	if (size < PAGE_SIZE || size % PAGE_SIZE || size > SZ_1G || n < 2 || n > SZ_1M)
+	if (size < least || size % PAGE_SIZE || size > SZ_1G || n < 2 || n > SZ_1M)
 		return -EINVAL;
-	if ((u64)size * n > most)
-		return -ENOMEM;
+	return (u64)size * n > most ? -ENOMEM : 0;
+}
+
+/* Other buffers for references. Not while recording; what they held is gone. */
+int pgt_relay_buffers(unsigned long size, unsigned long n)
+{
+	int err = check_buffers(size, n, PAGE_SIZE);
+
+	if (err)
+		return err;
 	if (size == subbuf_size && n == n_subbufs)
 		return 0;
 	close_refs();
@@ -353,9 +360,15 @@ bool pgt_relay_ready(void)
 int pgt_relay_init(struct dentry *dir)
 {
 	/* A record must fit a sub-buffer: the longest is a PROCESS with three paths. */
-	if (subbuf_size < 4096 || n_subbufs < 2 || names_subbuf_size < 16384 ||
-	    names_n_subbufs < 2) {
-		pr_err("buffers too small: subbuf_size >= 4096, names_subbuf_size >= 16384, 2 each\n");
+	int err = check_buffers(subbuf_size, n_subbufs, PAGE_SIZE) ?:
+		  check_buffers(names_subbuf_size, names_n_subbufs, 16384);
+
+	if (err) {
+		pr_err("buffers: subbuf_size >= 4096, names_subbuf_size >= 16384, multiples of 4096, 2 each and no more than half of the memory\n");
+		return err;
+	}
+	if (!gid_valid(KGIDT_INIT(gid))) {
+		pr_err("gid: no such group\n");
 		return -EINVAL;
 	}
 	folder = dir;
