@@ -4,7 +4,7 @@
 #   make test     every test, the virtual machine with the real module included
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build static deps deps-vm deps-test lint unit vm-test vm-selftest notebooks interop vm-record bench bench-kernel accept kmod clean
+.PHONY: help demo test build static deps deps-vm deps-test lint unit vm-test torture-kernel vm-selftest notebooks interop vm-record bench bench-kernel accept kmod clean
 
 ROOT := $(CURDIR)
 BIN := target/debug
@@ -63,6 +63,10 @@ unit: build ## cargo tests of the three crates
 
 vm-test: build static deps-test ## the real module in real kernels, against known reference strings
 	@bash kmod/vm/test.sh
+
+# 15 minutes of building a kernel the first time, then an hour or two.
+torture-kernel: deps-test ## what must not hurt, tried for long, and on a kernel that watches itself (KASAN, lockdep, kmemleak ..)
+	@bash kmod/vm/torture.sh
 
 vm-selftest: deps-vm ## the virtual machine's own scripts
 	@bash kmod/vm/selftest.sh

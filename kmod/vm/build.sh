@@ -47,7 +47,7 @@ for file in "${sources[@]}"; do
     ln -sfn "$source_dir/$file" "$build/$file"
 done
 command -v make >/dev/null || die 2 "make is missing (package make)"
-compiler=()
+compiler=(CC=gcc-12)
 if ! command -v gcc-12 >/dev/null; then # the one Debian built both kernels with
     command -v gcc >/dev/null || die 2 "no C compiler: gcc-12 is wanted (package gcc-12)"
     say "gcc-12 is missing, trying $(gcc -dumpfullversion) instead"

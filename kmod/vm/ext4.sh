@@ -1,6 +1,7 @@
 #!/bin/bash
 # ext4.sh VERSION: an empty ext4 file system and the modules to mount it in the virtual machine, so that files are on
-# something like a disk: faults that need I/O, write-back. Prints a folder to hand to run.sh --file; in the guest,
+# something like a disk: faults that need I/O, write-back; and zram, to swap to. Prints a folder to hand to run.sh --file;
+# in the guest,
 #   for module in /files/VERSION-ext4/*.ko; do insmod $module; done; losetup /dev/loop0 /files/VERSION-ext4/image
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -15,10 +16,12 @@ out=$REPO_DIR/target/vm/$version-ext4
 mkdir -p "$out"
 exec 8>"$out/.lock" # machines are started two at a time
 flock 8
-if [[ ! -e $out/modules-of || $(<"$out/modules-of") != "$(release_of "$version")" ]]; then
+names=(loop crc32c_generic ext4 lzo-rle zram)
+made_of="$(release_of "$version") ${names[*]}"
+if [[ ! -e $out/modules-of || $(<"$out/modules-of") != "$made_of" ]]; then
     rm -f "$out"/*.ko
     number=10
-    for name in loop crc32c_generic ext4; do
+    for name in "${names[@]}"; do
         kmod_as modprobe -d "$VM_CACHE/$version" -S "$(release_of "$version")" --show-depends "$name"
     done | while read -r kind path _; do
         [[ $kind == insmod ]] || continue # the others are "builtin"
@@ -27,7 +30,7 @@ if [[ ! -e $out/modules-of || $(<"$out/modules-of") != "$(release_of "$version")
         case $path in *.xz) xz -dc "$path" ;; *) cat "$path" ;; esac >"$out/$number-${file%.xz}"
         number=$((number + 1))
     done
-    release_of "$version" >"$out/modules-of"
+    printf '%s\n' "$made_of" >"$out/modules-of"
 fi
 # Always the same 32 MB, of which little is written; every machine gets its own copy.
 if [[ ! -e $out/image ]]; then

@@ -45,8 +45,8 @@ boot() {
     read -ra options <<<"$2"
     shift 2
     local kernel=${name%%,*} out=$work/${name//[ ,]/_}
-    "$VM_DIR/run.sh" --kernel "$kernel" "${options[@]}" --timeout 240 --file "$programs/workload" --file "$programs/torture" \
-        --file "$programs/targets" \
+    "$VM_DIR/run.sh" --kernel "$kernel" "${options[@]}" --timeout 600 --file "$programs/workload" --file "$programs/torture" \
+        --file "$programs/targets" --file "$programs/fuzz" --file "$VM_DIR/truth/guest-torture.sh" \
         --file "$capture:/files/pgtrace-capture" --file "$("$VM_DIR/ext4.sh" "$kernel")" --out "$out" \
         "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
     while IFS= read -r line; do
@@ -87,6 +87,7 @@ boot() {
             expect "$name, perf with losses" python3 "$VM_DIR/truth/perf.py" --lossy "$out/perf_lossy"
             ;;
         torture) pipeline "$name, torture" "$out/torture" --no-truth --any-loss ;;
+        fuzz) expect "$name, a recording after the fuzzing" python3 "$VM_DIR/truth/check.py" "$out/fuzz/truth" "$out/fuzz/raw" ;;
         recorder) pipeline "$name, interrupted" "$out/interrupted" --no-truth --any-loss ;;
         esac
     done
@@ -112,6 +113,9 @@ else
         wait
         boot "$version, 4 CPUs in turn, who" '--cpus 4 --one-thread' who &
         boot "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' churn &
+        wait
+        boot "$version, 2 CPUs, under pressure" '--cpus 2 --one-thread' TORTURE=2 pressure fuzz &
+        boot "$version, 2 CPUs, huge pages" '--cpus 2 --one-thread' TORTURE=2 huge &
         wait
     done
 fi

@@ -340,85 +340,17 @@ step_recorder() {
     unload
 }
 
-# Start, stop and unload at random moments under a program that checks its memory.
-step_chaos() {
-    $torture -s 1000 -w 1 -t 3 -d /tmp/ram &
-    busy_pid=$!
-    usleep 300000
-    rounds=0
-    while [ $rounds -lt 20 ]; do
-        loaded || load
-        control clear
-        for child in $(pidof torture); do control "pid $child" 2>/dev/null; done
-        control "level full" && control "clean 2" && control start || failed "chaos: start in round $rounds"
-        usleep $((RANDOM % 300 * 1000))
-        case $((RANDOM % 4)) in
-        0) rmmod pgtrace || failed "chaos: rmmod in round $rounds" ;;
-        1) control stop && unload ;;
-        2) control "level light"; control "clean 0"; control "level rich"; control stop; control clear ;;
-        *) control stop; cat $debugfs/refs0 >/dev/null; control clear ;;
-        esac
-        rounds=$((rounds + 1))
-    done
-    loaded && unload
-    killall -TERM torture
-    pid=$busy_pid
-    intact "$rounds rounds of start, stop and unload"
-}
-
-# Everything a program can do to its memory, cleaned every 2 ms, read by pgtrace-capture.
-step_torture() {
-    load
-    mkdir -p /out/torture
-    $capture record -o /out/torture/chunks --level full --clean 2ms -- \
-        $torture -s "${TORTURE:-10}" -w 2 -t 2 -d /tmp/ram >/out/torture/says 2>&1
-    code=$?
-    keep torture
-    check "torture: memory intact, exit code $code" sh -c "[ $code -le 1 ] && grep -c 'every byte as it must be' /out/torture/says >/dev/null"
-    check "torture: both workers got to their end" [ "$(grep -c 'every byte as it must be' /out/torture/says)" = 2 ]
-    check "torture: something was cleaned" sh -c "! grep -q WRONG /out/torture/says"
-    unload
-    load
-    busy 4 /out # 9p without a cache: the kernel pins the pages (get_user_pages)
-    intact "torture with pinned pages"
-    control stop
-    keep pinned
-    dump /out/pinned/raw
-    unload
-}
-
-# What the module took, it gives back.
-memory() { # kB in slabs and per-CPU memory, and in use altogether
-    sync
-    echo 3 >/proc/sys/vm/drop_caches
-    sleep 1
-    awk '/^Slab:|^Percpu:/ { slab += $2 } /^MemFree:/ { free = $2 } END { print slab, free }' /proc/meminfo
-}
-step_leaks() {
-    for cycle in 1 2 3 4 5 6 7; do
-        [ $cycle != 3 ] || before=$(memory)
-        load
-        # shellcheck disable=SC2016
-        gated sh -c 'for i in $(seq 60); do /bin/busybox true; done; cat /bin/busybox >/dev/null'
-        control clear && control "pid $pid" && control "level full" && control "clean 5" && control start
-        begin
-        wait "$pid"
-        control stop
-        dump /tmp/leaks
-        check "nothing uses the module (cycle $cycle)" [ "$(awk '$1 == "pgtrace" { print $3 }' /proc/modules)" = 0 ]
-        unload
-        rm -r /tmp/leaks
-    done
-    after=$(memory)
-    slab=$((${after% *} - ${before% *})) free=$((${before#* } - ${after#* }))
-    # 5 cycles with 300 processes: one forgotten entry a process would be 300 kB and more.
-    check "slabs and per-CPU memory grew by $slab kB" [ $slab -lt 300 ]
-    # One set of relay buffers is 17 MB a CPU, and as much may stand in the kernel's lists of hot pages.
-    check "free memory shrank by $free kB" [ $free -lt 49152 ]
-}
+# shellcheck source=guest-torture.sh
+. /files/guest-torture.sh
 
 for step in "$@"; do
-    echo "-- $step"
+    case $step in
+    *=*)
+        export "${step?}"
+        continue
+        ;;
+    esac
+    echo "-- $step ($(cut -d' ' -f1 /proc/uptime) s)"
     "step_$step"
 done
 ! loaded || failed "the module is still loaded"

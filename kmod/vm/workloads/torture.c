@@ -9,7 +9,8 @@
  * memory of its own (so that one thread knows what they must hold): anonymous,
  * shared, of files private and shared, and watched by userfaultfd. torture.h
  * lists the operations; -o names the only ones to do. SIGTERM to all of them
- * ends it early, but in order. Exit code 0: every byte was as it must be; 1: not.
+ * ends it early, but in order; a slow machine takes longer than SECONDS, until
+ * each thread has done each operation. Exit code 0: every byte was as it must be; 1: not.
  *
  * A worker ends with two lines: how many operations were done, and how often
  * each was ("torture: done NAME COUNT ..."): what is 0 was not tested.
@@ -40,49 +41,48 @@ static volatile sig_atomic_t enough;
 static const struct operation {
 	const char *name;
 	bool (*run)(struct worker *w, struct area *a);
-	int weight;
+	int weight;		/* cards in the deck */
 	bool in_child;		/* touches nothing that a child of fork shares with its parent */
 } operations[] = {
-	{ "remap", op_remap, 8, true },
-	{ "resize", op_resize, 8, true },
-	{ "move", op_move, 8, true },
-	{ "leave", op_leave, 4, true },
-	{ "alias", op_alias, 6, false },
-	{ "readonly", op_readonly, 8, true },
-	{ "noaccess", op_noaccess, 8, true },
-	{ "truncate", op_truncate, 8, false },
-	{ "unlink", op_unlink, 4, false },
-	{ "sync", op_sync, 4, false },
-	{ "mlock", op_mlock, 5, true },
-	{ "dontneed", op_dontneed, 8, true },
-	{ "free", op_free, 8, true },
-	{ "remove", op_remove, 6, false },
-	{ "cold", op_cold, 3, true },
-	{ "pageout", op_pageout, 6, true },
-	{ "willneed", op_willneed, 2, true },
-	{ "populate", op_populate, 4, true },
-	{ "mergeable", op_mergeable, 3, true },
-	{ "hugepage", op_hugepage, 4, true },
-	{ "collapse", op_collapse, 4, true },
+	{ "remap", op_remap, 1, true },
+	{ "resize", op_resize, 2, true },
+	{ "move", op_move, 2, true },
+	{ "leave", op_leave, 2, true },
+	{ "alias", op_alias, 2, false },
+	{ "readonly", op_readonly, 2, true },
+	{ "noaccess", op_noaccess, 2, true },
+	{ "truncate", op_truncate, 2, false },
+	{ "unlink", op_unlink, 1, false },
+	{ "sync", op_sync, 2, false },
+	{ "mlock", op_mlock, 2, true },
+	{ "dontneed", op_dontneed, 3, true },
+	{ "free", op_free, 2, true },
+	{ "remove", op_remove, 2, false },
+	{ "cold", op_cold, 1, true },
+	{ "pageout", op_pageout, 3, true },
+	{ "willneed", op_willneed, 1, true },
+	{ "populate", op_populate, 2, true },
+	{ "mergeable", op_mergeable, 1, true },
+	{ "hugepage", op_hugepage, 2, true },
+	{ "collapse", op_collapse, 1, true },
 	{ "nohugepage", op_nohugepage, 1, true },
-	{ "file_io", op_file_io, 8, false },
-	{ "vm_readv", op_vm_readv, 5, true },
-	{ "vm_writev", op_vm_writev, 5, true },
-	{ "proc_mem", op_proc_mem, 5, true },
-	{ "vmsplice", op_vmsplice, 5, true },
-	{ "stack", op_stack, 2, true },
-	{ "fork", op_fork, 2, false },
-	{ "remote", op_remote, 2, false },
+	{ "file_io", op_file_io, 2, false },
+	{ "vm_readv", op_vm_readv, 2, true },
+	{ "vm_writev", op_vm_writev, 2, true },
+	{ "proc_mem", op_proc_mem, 2, true },
+	{ "vmsplice", op_vmsplice, 2, true },
+	{ "stack", op_stack, 1, true },
+	{ "fork", op_fork, 1, false },
+	{ "remote", op_remote, 1, false },
 	{ "spawn", op_spawn, 1, false },
 	{ "thread_exec", op_thread_exec, 1, false },
 	{ "kill", op_kill, 1, false },
 	{ "exit", op_exit, 1, false },
-	{ "thread", op_thread, 3, false },
-	{ "protect", op_protect, 10, false },
+	{ "thread", op_thread, 2, false },
+	{ "protect", op_protect, 3, false },
 };
 
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
-#define WRITES 60	/* weight of plain writes */
 
 static void on_term(int number)
 {
@@ -132,35 +132,57 @@ static bool wanted(const struct operation *o)
 	return !only;
 }
 
+/* Every operation is a card or more of a deck: each has its turn before one comes again. */
+static void shuffle(struct worker *w)
+{
+	size_t i, k;
+
+	w->cards = 0;
+	w->decks++;
+	for (i = 0; i < N_OPERATIONS; i++)
+		for (k = 0; k < (size_t)operations[i].weight; k++)
+			if (wanted(&operations[i]) && (!w->child || operations[i].in_child))
+				w->deck[w->cards++] = i;
+	for (i = w->cards; i > 1; i--) {
+		unsigned char card = w->deck[i - 1];
+
+		k = dice(w) % i;
+		w->deck[i - 1] = w->deck[k];
+		w->deck[k] = card;
+	}
+}
+
 static void operate(struct worker *w)
 {
-	struct area *a = &w->areas[dice(w) % AREAS];
-	int total = WRITES, pick;
-	size_t i;
+	size_t i, first = dice(w);
+	struct area *a;
+	int card;
 
-	if (w->child && is_shared(a))
-		return;
-	for (i = 0; i < N_OPERATIONS; i++)
-		total += operations[i].weight;
-	pick = dice(w) % total;
-	for (i = 0; i < N_OPERATIONS && pick >= operations[i].weight; i++)
-		pick -= operations[i].weight;
-	if (i == N_OPERATIONS) {
-		for (i = 0; i < 8; i++)
+	if (dice(w) % 2) {
+		a = &w->areas[first % AREAS];
+		for (i = 0; i < 8 && !(w->child && is_shared(a)); i++)
 			fill(w, a, dice(w) % a->pages);
 		return;
 	}
-	if (!wanted(&operations[i]) || (w->child && !operations[i].in_child))
+	if (!w->cards)
+		shuffle(w);
+	card = w->deck[--w->cards];
+	/* The first area that it applies to. */
+	for (i = 0; i < AREAS; i++) {
+		a = &w->areas[(first + i) % AREAS];
+		if ((w->child && is_shared(a)) || !operations[card].run(w, a))
+			continue;
+		w->done[card]++;
+		for (i = 0; i < 4; i++)
+			check(a, dice(w) % a->pages, operations[card].name);
 		return;
-	if (operations[i].run(w, a))
-		w->done[i]++;
-	for (pick = 0; pick < 4; pick++)
-		check(a, dice(w) % a->pages, operations[i].name);
+	}
 }
 
 void operate_for_ever(struct worker *w)
 {
 	w->child = true;
+	w->cards = 0;
 	own_pipe(w);
 	for (;;)
 		operate(w);
@@ -196,7 +218,7 @@ struct worker *new_worker(uint64_t number)
 					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (w->areas[i].shadow == MAP_FAILED)
 			fail("memory for the shadow");
-		make_area(w, &w->areas[i]);
+		make_area(w, &w->areas[i], i);
 	}
 	return w;
 }
@@ -205,10 +227,10 @@ static void *run(void *number)
 {
 	struct worker *w = new_worker((size_t)number);
 	double end = now() + seconds;
-	unsigned long rounds = 0;
 	int i;
 
-	for (; now() < end && !enough; rounds++)
+	/* However slow the machine: every operation at least once. */
+	while ((now() < end || w->decks < 2) && !enough)
 		operate(w);
 	for (i = 0; i < AREAS; i++) {
 		check_all(&w->areas[i], "everything");
@@ -236,7 +258,8 @@ static int worker(void)
 	}
 	printf("torture: done");
 	for (k = 0; k < N_OPERATIONS; k++)
-		printf(" %s %lu", operations[k].name, done[k]);
+		if (wanted(&operations[k]))
+			printf(" %s %lu", operations[k].name, done[k]);
 	printf("\ntorture: pid %d: %lu operations, every byte as it must be\n", getpid(), total);
 	fflush(stdout);
 	return 0;

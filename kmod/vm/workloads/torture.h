@@ -13,6 +13,7 @@
 #define MAX_PAGES 1100	/* more than one page table, and room for a whole huge page */
 #define FILE_PAGES 96	/* of an area that a file backs */
 #define BOUNCE_PAGES 64
+#define MANY 100
 #define AREAS 8
 
 enum kind { ANON, SHMEM, PRIVATE_FILE, SHARED_FILE, UFFD };
@@ -22,6 +23,7 @@ struct uffd;
 /* Memory that one thread owns: only it writes here, so it knows what must be in it. */
 struct area {
 	enum kind kind;
+	unsigned int slot;	/* tells what it shall be again after munmap */
 	char *base, *shadow;	/* shadow: MAX_PAGES pages, mapped once */
 	size_t pages;
 	bool readonly;
@@ -41,6 +43,9 @@ struct worker {
 	int pipe[2];
 	char *bounce;
 	unsigned long *done;	/* by operation, see torture.c */
+	unsigned char deck[200];	/* operations to come */
+	size_t cards;
+	unsigned long decks;	/* begun */
 };
 
 /* torture.c */
@@ -58,10 +63,14 @@ void own_pipe(struct worker *w);
 /* torture_area.c */
 /* The word at place i of page `page` of what `seed` stands for. */
 uint64_t word_of(uint64_t seed, size_t page, size_t i);
-void make_area(struct worker *w, struct area *a);
+/* Each slot of a worker has its kind; slot 0 is big enough for a huge page. */
+void make_area(struct worker *w, struct area *a, unsigned int slot);
+/* A child that must not outlive its parent. */
+void die_with_parent(void);
 void end_area(struct area *a);
 void check(const struct area *a, size_t page, const char *when);
 void check_all(const struct area *a, const char *when);
+void check_many(struct worker *w, const struct area *a, const char *when);	/* of a big one, MANY pages */
 void writable(struct area *a);
 /* Writes some words of a page, here and in the shadow. */
 void fill(struct worker *w, struct area *a, size_t page);

@@ -43,6 +43,17 @@ void check_all(const struct area *a, const char *when)
 		check(a, i, when);
 }
 
+void check_many(struct worker *w, const struct area *a, const char *when)
+{
+	size_t i;
+
+	if (a->pages <= MANY)
+		check_all(a, when);
+	else
+		for (i = 0; i < MANY; i++)
+			check(a, dice(w) % a->pages, when);
+}
+
 void writable(struct area *a)
 {
 	if (a->readonly && mprotect(a->base, a->pages * PAGE, PROT_READ | PROT_WRITE))
@@ -100,10 +111,6 @@ static void open_file(struct worker *w, struct area *a)
 	}
 	if (ftruncate(a->fd, a->pages * PAGE))
 		fail("ftruncate");
-	if (dice(w) % 2) {
-		unlink(a->path);
-		a->path[0] = 0;
-	}
 }
 
 static void close_file(struct area *a)
@@ -164,13 +171,14 @@ static bool map(struct worker *w, struct area *a, bool big)
 	return a->base != MAP_FAILED;
 }
 
-void make_area(struct worker *w, struct area *a)
+void make_area(struct worker *w, struct area *a, unsigned int slot)
 {
 	static bool no_files;	/* the file system has no shared mappings (9p without a cache) */
-	static const enum kind kinds[] = { ANON, ANON, ANON, ANON, SHMEM, PRIVATE_FILE, SHARED_FILE, UFFD };
-	bool big;
+	static const enum kind kinds[AREAS] = { ANON, ANON, ANON, SHMEM, PRIVATE_FILE, SHARED_FILE, UFFD, UFFD };
+	bool big = slot == 0 || (slot == 3 && dice(w) % 8 == 0);
 
-	a->kind = kinds[dice(w) % 8];
+	a->slot = slot;
+	a->kind = kinds[slot];
 	/* A child may be killed any moment: it would leave files behind. */
 	if (a->kind >= PRIVATE_FILE && (w->child || (no_files && a->kind != UFFD)))
 		a->kind = ANON;
@@ -179,9 +187,7 @@ void make_area(struct worker *w, struct area *a)
 	a->path[0] = 0;
 	a->below_pages = 0;
 	a->uffd = NULL;
-	big = (a->kind == ANON || a->kind == SHMEM) && dice(w) % 6 == 0;
 	a->pages = big ? HUGE_PAGES + dice(w) % (MAX_PAGES - HUGE_PAGES) :
-		   a->kind == ANON && dice(w) % 8 == 0 ? 1 + dice(w) % MAX_PAGES :
 		   a->kind == ANON || a->kind == SHMEM ? 1 + dice(w) % 64 : 1 + dice(w) % FILE_PAGES;
 	if (a->kind == PRIVATE_FILE || a->kind == SHARED_FILE)
 		open_file(w, a);
@@ -190,7 +196,7 @@ void make_area(struct worker *w, struct area *a)
 			fail("mmap");
 		no_files = true;
 		close_file(a);
-		make_area(w, a);
+		make_area(w, a, slot);
 		return;
 	}
 	revert(a, 0, a->pages);
@@ -211,9 +217,9 @@ void end_area(struct area *a)
 
 OPERATION(remap)
 {
-	check_all(a, "a while");
+	check_many(w, a, "a while");
 	end_area(a);
-	make_area(w, a);
+	make_area(w, a, a->slot);
 	return true;
 }
 
@@ -232,7 +238,7 @@ OPERATION(resize)
 	size_t pages = 1 + dice(w) % 128;
 	char *base;
 
-	if (a->kind != ANON)	/* the others' objects have the size they were made with */
+	if (a->kind != ANON || a->slot == 0)	/* the others' objects have the size they were made with */
 		return false;
 	writable(a);
 	base = try_mremap(a, pages, MREMAP_MAYMOVE, NULL);
@@ -256,10 +262,8 @@ OPERATION(move)
 	if (to == MAP_FAILED)
 		fail("mmap");
 	base = try_mremap(a, a->pages, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	if (!base) {
-		munmap(to, a->pages * PAGE);
+	if (!base)	/* `to` may be unmapped by now, and be another thread's: it stays as it is */
 		return false;
-	}
 	a->base = base;
 	return true;
 }
@@ -401,8 +405,10 @@ OPERATION(mlock)
 
 	if (n > 128)
 		n = 128;
-	if (mlock2(a->base + from * PAGE, n * PAGE, dice(w) % 2 ? MLOCK_ONFAULT : 0))
-		return false;	/* more than the limit allows */
+	if (mlock2(a->base + from * PAGE, n * PAGE, dice(w) % 2 ? MLOCK_ONFAULT : 0)) {
+		munlock(a->base + from * PAGE, n * PAGE);	/* no memory: some may be locked */
+		return false;
+	}
 	fill(w, a, from + dice(w) % n);
 	check(a, from + dice(w) % n, "mlock");
 	if (munlock(a->base + from * PAGE, n * PAGE))

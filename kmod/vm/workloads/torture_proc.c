@@ -11,11 +11,17 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "torture.h"
+
+void die_with_parent(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
 
 static void must_end_well(int pid, const char *what)
 {
@@ -44,9 +50,9 @@ OPERATION(fork)
 			/* Shared memory is the parent's too: it goes on changing it. */
 			if (is_shared(mine))
 				continue;
-			check_all(mine, "fork, in the child");
+			check_many(w, mine, "fork, in the child");
 			fill(w, mine, dice(w) % mine->pages);
-			check_all(mine, "a write in the child");
+			check_many(w, mine, "a write in the child");
 		}
 		_exit(0);
 	}
@@ -191,6 +197,7 @@ OPERATION(thread_exec)
 	if (pid < 0)
 		fail("fork");
 	if (!pid) {
+		die_with_parent();
 		if (pthread_create(&thread, NULL, exec_thread, args.list))
 			fail("pthread_create");
 		for (;;)
@@ -207,8 +214,10 @@ OPERATION(kill)
 	(void)a;
 	if (pid < 0)
 		fail("fork");
-	if (!pid)
+	if (!pid) {
+		die_with_parent();
 		operate_for_ever(w);
+	}
 	usleep(dice(w) % 20000);
 	kill(pid, SIGKILL);
 	if (waitpid(pid, &status, 0) != pid)
@@ -260,6 +269,7 @@ OPERATION(exit)
 	if (pid < 0)
 		fail("fork");
 	if (!pid) {
+		die_with_parent();
 		for (i = 0; i < 3; i++)
 			if (pthread_create(&thread, NULL, toil, NULL))
 				fail("pthread_create");

@@ -172,7 +172,16 @@ OPERATION(protect)
 	/* Nobody writes meanwhile: whoever does, asks. */
 	for (i = from; i < from + n; i++)
 		atomic_store(&a->uffd->protected[i], change.mode != 0);
-	if (request(a->uffd, UFFDIO_WRITEPROTECT, &change))
+	if (!request(a->uffd, UFFDIO_WRITEPROTECT, &change))
+		return true;
+	if (errno != ENOENT)
 		fail("UFFDIO_WRITEPROTECT");
+	/* mlock() and munlock() may have cut the mapping in parts. */
+	change.range.len = PAGE;
+	for (i = from; i < from + n; i++) {
+		change.range.start = (unsigned long)a->base + i * PAGE;
+		if (request(a->uffd, UFFDIO_WRITEPROTECT, &change))
+			fail("UFFDIO_WRITEPROTECT of a page");
+	}
 	return true;
 }

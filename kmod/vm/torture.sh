@@ -1,0 +1,119 @@
+#!/bin/bash
+# torture.sh [--quick] [6.1|6.12|debug61|planted ..]: what must not hurt, tried for long: `make torture-kernel`.
+#   6.1, 6.12  Debian's kernels: memory checked byte for byte under everything a program can do to it, a hundred unloads,
+#              the control files in wrong hands, and what the module took is given back
+#   debug61    the same on a kernel that watches itself (debug-kernel.sh): one report and the run has failed
+#   planted    proves that it can fail: bugs planted one at a time, each must be found
+# Default: all of them. One line a check; the last line is "N passed, M failed". --quick: a tenth of it.
+#
+# torture.sh --steps 'STEP..' KERNEL: these steps of truth/guest-torture.sh only (NAME=VALUE sets one of its settings)
+# torture.sh --steps 'BUG..' planted: these bugs of planted.sh only
+# KEEP=DIR: leave what the machines wrote there
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=planted.sh
+. "$VM_DIR/planted.sh"
+
+quick=0 only=''
+while [[ $# -gt 0 ]]; do
+    case $1 in
+    --quick) quick=1 && shift ;;
+    --steps) only=$2 && shift 2 ;;
+    -*) die 2 "usage: torture.sh [--quick] [--steps 'STEP..'] [6.1|6.12|debug61|planted ..]" ;;
+    *) break ;;
+    esac
+done
+parts=("$@")
+[[ ${#parts[@]} -gt 0 ]] || parts=(6.1 6.12 debug61 planted)
+command -v python3 >/dev/null || die 2 "python3 is missing (package python3)"
+
+work=${KEEP:-$(mktemp -d)}
+mkdir -p "$work"
+[[ -n ${KEEP-} ]] || trap 'rm -rf "$work"' EXIT
+results=$work/results
+: >"$results"
+ok() { printf 'ok    %s\n' "$*" | tee -a "$results"; }
+failed() { printf 'FAIL  %s\n' "$*" | tee -a "$results"; }
+
+programs=$("$VM_DIR/workloads/build.sh")
+
+# machine KERNEL OUT STEP..: code, $OUT.stdout, $OUT.stderr. One thread: the kernel is patched under load, see run.sh.
+machine() {
+    local kernel=$1 out=$2 options=(--memory 1024)
+    shift 2
+    [[ $kernel != debug61 ]] || options=(--memory 2048 --qemu-arg -M --qemu-arg q35 --append kasan_multi_shot)
+    code=0
+    "$VM_DIR/run.sh" --kernel "$kernel" --cpus 2 --one-thread --timeout "${limit:-7200}" "${options[@]}" \
+        --file "$programs/workload" --file "$programs/torture" --file "$programs/fuzz" \
+        --file "$VM_DIR/truth/guest-torture.sh" --file "$("$VM_DIR/ext4.sh" "$kernel")" \
+        --out "$out" "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
+}
+
+torture() { # torture KERNEL STEP..
+    local kernel=$1 out=$work/$1 start=$SECONDS line said
+    machine "$kernel" "$out" "${@:2}"
+    while IFS= read -r line; do
+        case $line in
+        ok\ *) ok "$kernel: ${line#ok }" ;;
+        FAIL\ *) failed "$kernel: ${line#FAIL }" ;;
+        esac
+    done <"$out.stdout"
+    if [[ $code == 0 ]]; then ok "$kernel: the kernel is content ($((SECONDS - start)) s)"; else
+        failed "$kernel: exit code $code"$'\n'"$(tail -n 40 "$out.stderr")"
+    fi
+    [[ -e $out/fuzz/truth ]] || return 0
+    if said=$(python3 "$VM_DIR/truth/check.py" "$out/fuzz/truth" "$out/fuzz/raw" 2>&1); then
+        ok "$kernel: a recording after the fuzzing: $said"
+    else
+        failed "$kernel: a recording after the fuzzing"$'\n'"$said"
+    fi
+}
+
+# What proves itself by being found: the run must fail, and say what the bug is.
+find_planted() { # find_planted NAME KERNEL PATTERN STEP..
+    local bug=$1 kernel=$2 pattern=$3 out=$work/planted-$1 start=$SECONDS
+    shift 3
+    [[ -z $only || " $only " == *" $bug "* ]] || return 0
+    # run.sh and build.sh find the module by these.
+    export PGTRACE_KMOD_SRC=$out.src PGTRACE_KMOD_OUT=$out.built
+    plant "$bug" "$REPO_DIR/kmod" "$PGTRACE_KMOD_SRC"
+    "$VM_DIR/build.sh" "$kernel" >/dev/null
+    limit=900 machine "$kernel" "$out" "SEED=$seed" "$@"
+    unset PGTRACE_KMOD_SRC PGTRACE_KMOD_OUT
+    # In the kernel's words, the workload's, or the steps'.
+    if cat "$out.stdout" "$out/dmesg.txt" "$out/console.log" 2>/dev/null | tr -d '\r' | grep -qE -- "$pattern"; then
+        ok "planted bug $bug is found ($((SECONDS - start)) s)"
+    else
+        failed "planted bug $bug is NOT found: exit code $code"$'\n'"$(tail -n 20 "$out.stdout" "$out.stderr")"
+    fi
+}
+
+seed=$(date +%s)
+if [[ $quick == 1 ]]; then settings=(TORTURE=4 ROUNDS=10 FUZZ=4 "SEED=$seed"); else settings=(TORTURE=30 ROUNDS=100 FUZZ=30 "SEED=$seed"); fi
+for part in "${parts[@]}"; do
+    case $part in
+    planted)
+        "$VM_DIR/debug-kernel.sh"
+        each_planted find_planted
+        ;;
+    *)
+        [[ $part != debug61 ]] || "$VM_DIR/debug-kernel.sh"
+        "$VM_DIR/build.sh" "$part" >/dev/null
+        if [[ -n $only ]]; then
+            read -ra steps <<<"$only"
+        elif [[ $part == debug61 ]]; then
+            # Everything costs five to ten times as much here.
+            steps=(watch untraced "${settings[@]}" pressure huge chaos leaks fuzz safety verdict)
+        else
+            steps=("${settings[@]}" pressure huge chaos leaks fuzz)
+        fi
+        torture "$part" "${steps[@]}"
+        ;;
+    esac
+done
+passed=$(grep -c '^ok ' "$results" || true)
+failures=$(grep -c '^FAIL ' "$results" || true)
+[[ $passed -gt 0 ]] || failures=$((failures + 1))
+printf '%s passed, %s failed\n' "$passed" "$failures"
+[[ $failures == 0 ]]
