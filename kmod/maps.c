@@ -19,14 +19,6 @@
 
 #include "pgtrace.h"
 
-static u8 prot_of(const struct vm_area_struct *vma)
-{
-	return (vma->vm_flags & VM_READ ? PGT_PROT_READ : 0) |
-	       (vma->vm_flags & VM_WRITE ? PGT_PROT_WRITE : 0) |
-	       (vma->vm_flags & VM_EXEC ? PGT_PROT_EXEC : 0) |
-	       (vma->vm_flags & VM_SHARED ? PGT_PROT_SHARED : 0);
-}
-
 /* A MAP record; object and page are those of `vma` at start. Preemption is off. */
 static void emit_map(struct pgt_thread *t, u8 op, struct vm_area_struct *vma, u64 start, u64 end,
 		     u64 old_start, u64 old_end)
@@ -36,7 +28,7 @@ static void emit_map(struct pgt_thread *t, u8 op, struct vm_area_struct *vma, u6
 		.tgid = current->tgid,
 		.tid = current->pid,
 		.op = op,
-		.prot = op != PGT_MAP_MUNMAP && vma ? prot_of(vma) : 0,
+		.prot = op != PGT_MAP_MUNMAP && vma ? pgt_prot_of(vma) : 0,
 		.start = start,
 		.end = end,
 		.old_start = old_start,

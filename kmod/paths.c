@@ -246,6 +246,15 @@ struct pgt_obj *pgt_object_of(struct vm_area_struct *vma, struct pgt_space *spac
 	return object_anon(space, kind, tgid);
 }
 
+/* PGT_PROT_*. A shared mapping of a file opened for reading is shared, too (as in /proc/PID/maps). */
+u8 pgt_prot_of(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & VM_READ ? PGT_PROT_READ : 0) |
+	       (vma->vm_flags & VM_WRITE ? PGT_PROT_WRITE : 0) |
+	       (vma->vm_flags & VM_EXEC ? PGT_PROT_EXEC : 0) |
+	       (vma->vm_flags & VM_MAYSHARE ? PGT_PROT_SHARED : 0);
+}
+
 static noinline bool emit_mapping(struct vm_area_struct *vma, struct pgt_obj *obj, u32 tgid)
 {
 	struct pgt_mapping rec = {
@@ -255,10 +264,7 @@ static noinline bool emit_mapping(struct vm_area_struct *vma, struct pgt_obj *ob
 		.end = vma->vm_end,
 		.page = vma->vm_file && !vma_is_anonymous(vma) ?
 			vma->vm_pgoff : vma->vm_start >> PAGE_SHIFT,
-		.prot = (vma->vm_flags & VM_READ ? PGT_PROT_READ : 0) |
-			(vma->vm_flags & VM_WRITE ? PGT_PROT_WRITE : 0) |
-			(vma->vm_flags & VM_EXEC ? PGT_PROT_EXEC : 0) |
-			(vma->vm_flags & VM_SHARED ? PGT_PROT_SHARED : 0),
+		.prot = pgt_prot_of(vma),
 	};
 
 	return pgt_emit(PGT_NAMES, &rec, PGT_KIND_MAPPING, 0, sizeof(rec), false);

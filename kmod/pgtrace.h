@@ -353,6 +353,7 @@ static __always_inline struct pgt_space *pgt_space_of(struct pgt_proc *proc, str
 /* paths.c */
 int pgt_paths_init(void);
 void pgt_paths_exit(void);
+u8 pgt_prot_of(const struct vm_area_struct *vma);
 void pgt_object_gone(struct pgt_obj *obj);
 struct pgt_obj *pgt_object_of(struct vm_area_struct *vma, struct pgt_space *space,
 			      u32 tgid, unsigned long addr, u64 *page);

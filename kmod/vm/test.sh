@@ -46,7 +46,7 @@ boot() {
     shift 2
     local kernel=${name%%,*} out=$work/${name//[ ,]/_}
     "$VM_DIR/run.sh" --kernel "$kernel" "${options[@]}" --timeout 600 --file "$programs/workload" --file "$programs/torture" \
-        --file "$programs/targets" --file "$programs/fuzz" --file "$VM_DIR/truth/guest-torture.sh" \
+        --file "$programs/targets" --file "$programs/events" --file "$programs/fuzz" --file "$VM_DIR/truth/guest-torture.sh" \
         --file "$capture:/files/pgtrace-capture" --file "$("$VM_DIR/ext4.sh" "$kernel")" --out "$out" \
         "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
     while IFS= read -r line; do
@@ -66,6 +66,19 @@ boot() {
             ;;
         tiny_raw) expect "$name, tiny buffers read late" python3 "$VM_DIR/truth/check.py" --lossy "$out/tiny_raw/truth" "$out/tiny_raw/raw" ;;
         uid) expect "$name, processes of one user" python3 "$VM_DIR/truth/check.py" --level rich --uid 1000 "$out/uid/truth" "$out/uid/raw" ;;
+        events)
+            expect "$name, mapping life" python3 "$VM_DIR/truth/events.py" "$out/maps/truth" "$out/maps/raw"
+            expect "$name, fault-around" python3 "$VM_DIR/truth/events.py" "$out/around/truth" "$out/around/raw"
+            expect "$name, fault-around under a FIFO" python3 "$VM_DIR/truth/events.py" --fifo "$out/around_fifo/truth" "$out/around_fifo/raw"
+            expect "$name, huge pages left whole" python3 "$VM_DIR/truth/events.py" --order 9 "$out/huge/truth" "$out/huge/raw"
+            expect "$name, huge pages split" python3 "$VM_DIR/truth/events.py" "$out/small/truth" "$out/small/raw"
+            ;;
+        fifo)
+            for n in 32 64 256; do
+                expect "$name, FIFO of $n" python3 "$VM_DIR/truth/check.py" --fifo $n "$out/fifo$n/truth" "$out/fifo$n/raw"
+            done
+            ;;
+        flight) expect "$name, newest kept, two snapshots" python3 "$VM_DIR/truth/flight.py" "$out/flight" ;;
         full) pipeline "$name, level full" "$out/full" ;;
         ext4) pipeline "$name, files on ext4" "$out/ext4" ;;
         rich | light) pipeline "$name, level $step" "$out/$step" --level "$step" ;;
@@ -108,8 +121,8 @@ else
             boot "$version, 1 CPU, who" '--cpus 1' who
         } &
         wait
-        boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid safety recorder &
-        boot "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full chaos &
+        boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid safety recorder events flight &
+        boot "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full fifo chaos &
         wait
         boot "$version, 4 CPUs in turn, who" '--cpus 4 --one-thread' who &
         boot "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' churn &

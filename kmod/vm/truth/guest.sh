@@ -51,6 +51,10 @@ dump() { # dump FOLDER
     mkdir -p "$1"
     for file in "$debugfs"/refs* "$debugfs"/names*; do cat "$file" >"$1/${file##*/}"; done
 }
+dump_refs() { # dump_refs FOLDER
+    mkdir -p "$1"
+    for file in "$debugfs"/refs*; do cat "$file" >"$1/${file##*/}"; done
+}
 keep() { # keep STEP: the module's own count
     mkdir -p "/out/$1"
     cp $debugfs/status "/out/$1/status"
@@ -71,14 +75,15 @@ record() {
     [ $code -le 1 ] || { failed "$step: pgtrace-capture ended with $code"; cat "/out/$step/words"; }
     keep_truth "$step"
 }
-# The same without pgtrace-capture, read only after the end.
+# The same without pgtrace-capture, read only after the end. fifo=N takes the place of CLEAN_MS; grain=2m.
 record_raw() {
-    step=$1 level=$2 clean=$3
+    step=$1 level=$2 policy="clean $3"
+    [ -z "${fifo-}" ] || policy="fifo $fifo"
     shift 3
     mkdir -p "/out/$step"
     gated "$@"
-    control clear && control "pid $pid" && control "level $level" && control "clean $clean" && control start ||
-        failed "$step: start"
+    control clear && control "pid $pid" && control "level $level" && control "$policy" &&
+        control "grain ${grain:-4k}" && control start || failed "$step: start"
     begin
     wait "$pid" || failed "$step: the program ended with $?"
     control stop || failed "$step: stop"
@@ -220,6 +225,60 @@ step_perf() {
     check "perf refused: says how to mend it" grep -q 'sysctl kernel.perf_event_paranoid=2' /out/perf_refused/words
     check "perf refused: leaves nothing" [ ! -e /out/perf_refused/chunks ]
     check "perf: the module was never loaded" sh -c "! grep -q '^pgtrace ' /proc/modules"
+}
+
+# What changes address spaces, and pages that come along with others.
+events=/files/events
+step_events() {
+    load
+    around=/sys/kernel/debug/fault_around_bytes before=$(cat /sys/kernel/debug/fault_around_bytes)
+    record_raw maps rich 0 $events maps /tmp/truth /tmp/ram
+    echo 65536 >$around
+    record_raw around rich 0 $events around /tmp/truth /tmp/ram
+    fifo=64 record_raw around_fifo rich 0 $events around /tmp/truth /tmp/ram
+    echo "$before" >$around
+    # Pages that are whole count as such only while they are not cleaned: the kernel's own figure.
+    grain=2m record_raw huge rich 500 $events huge /tmp/truth /tmp/ram 1200
+    record_raw small rich 500 $events huge /tmp/truth /tmp/ram 1200
+    unload
+}
+# The active-PTE FIFO, small and large.
+step_fifo() {
+    load
+    for n in 32 256; do
+        fifo=$n record_raw fifo$n full 0 $workload all -s -t /tmp/truth -d /tmp/ram -p 50
+    done
+    fifo=64 record_raw fifo64 full 0 $workload all -t /tmp/truth -d /tmp/ram -p 50
+    unload
+}
+# The newest records are kept: two snapshots while it runs, and what is there at the end.
+step_flight() {
+    load
+    control clear && control "buffers 4096 8" && control "overwrite on" || failed "flight: overwrite"
+    check "snapshot without a recording is refused" sh -c "! echo snapshot begin >$debugfs/control 2>/dev/null"
+    gated $workload all -t /tmp/truth -d /tmp/ram -p 20
+    control "pid $pid" && control "level full" && control "clean 20" && control start || failed "flight: start"
+    check "buffers are fixed while recording" sh -c "! echo buffers 8192 4 >$debugfs/control 2>/dev/null"
+    mkdir -p /out/flight
+    # Names are read all the time, as a recorder does.
+    (while cat $debugfs/names0 >>/tmp/names0 2>/dev/null && cat $debugfs/names1 >>/tmp/names1 && [ -d /proc/$pid ]; do
+        usleep 50000
+    done) &
+    begin
+    for shot in 1 2; do
+        sleep 1
+        control "snapshot begin" || failed "flight: snapshot"
+        dump_refs /out/flight/$shot
+        control "snapshot end"
+        cp $debugfs/status /out/flight/$shot/status
+    done
+    wait "$pid" || failed "flight: the program ended with $?"
+    control stop
+    mkdir -p /out/flight/3
+    dump_refs /out/flight/3
+    cp $debugfs/status /out/flight/3/status
+    rm -f /tmp/names0 /tmp/names1 /tmp/truth
+    unload
 }
 
 # --- what must not hurt ---

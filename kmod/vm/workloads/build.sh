@@ -20,6 +20,7 @@ compile workload "$here/workload.c" "$here/truth.c"
 compile torture "$here"/torture*.c
 compile targets "$here/targets.c" "$here/actor.c"
 compile fuzz "$here/fuzz.c"
+compile events "$here/events.c"
 compile demo "$here/demo.c" -lm
 compile bench "$here/bench.c" "$here/bench-hooks.c" "$here/bench-policy.c" "$here/bench-load.c" -Wno-missing-field-initializers
 printf '%s\n' "$out"
