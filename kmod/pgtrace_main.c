@@ -388,12 +388,12 @@ static ssize_t status_read(struct file *file, char __user *to, size_t n, loff_t 
 		return -ENOMEM;
 	mutex_lock(&command);
 	len = scnprintf(text, size,
-			"version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nfifo %u\npolicy %s\ngrain %s\noverwrite %d\nprocesses %d\nobjects %d\nowner %d\n",
+			"version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nfifo %u\npolicy %s\ngrain %s\noverwrite %d\nprocesses %d\nobjects %d\nowner %d\nrecorder %u\n",
 			PGT_VERSION, PGT_MODULE_VERSION, utsname()->release, state_names[state],
 			level_names[pgt_set.level], pgt_set.clean_ms, pgt_set.fifo,
 			policy_names[pgt_set.policy], pgt_set.grain ? "2m" : "4k",
 			pgt_relay_overwrites(), pgt_targets_count(), pgt_objects_count(),
-			pid_vnr(owner_alive()));
+			pid_vnr(owner_alive()), pgt_set.recorder);
 	len += pgt_targets_status(text + len, size - len);
 	len += pgt_relay_status(text + len, size - len);
 	mutex_unlock(&command);

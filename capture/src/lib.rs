@@ -5,8 +5,11 @@
 pub mod chunk;
 pub mod cli;
 pub mod control;
+pub mod doctor;
+pub mod live;
 pub mod record;
 pub mod recorder;
+pub mod status_text;
 mod sys;
 pub mod units;
 pub mod wire;

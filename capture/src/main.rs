@@ -1,28 +1,37 @@
 //! `pgtrace-capture`: records page references of processes into raw chunks.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use pgtrace_capture::chunk::Targets;
-use pgtrace_capture::cli::{Cli, Cmd, Record, Source};
-use pgtrace_capture::control::{Module, Status};
+use pgtrace_capture::cli::{Cli, Cmd, Record, SnapshotOn, Source, TargetArgs};
+use pgtrace_capture::control::Module;
+use pgtrace_capture::doctor::{self, System, Verdict};
+use pgtrace_capture::live::Live;
 use pgtrace_capture::perf;
 use pgtrace_capture::record::Level;
-use pgtrace_capture::recorder::{self, Options, Progress};
-use pgtrace_capture::units::{show_bytes, show_count};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use pgtrace_capture::recorder::{self, Follow, Grain, News, Options, Signals};
+use pgtrace_capture::status_text::describe;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Cmd::Record(args) => record(args),
-        Cmd::Status => status(),
+        Cmd::Record(args) => record(*args),
+        Cmd::Level { level } => tell(&format!("level {}", Level::from(level))),
+        Cmd::Clean { period } => tell(&format!("clean {period}")),
+        Cmd::Fifo { pages } => tell(&format!("fifo {pages}")),
+        Cmd::Add(args) => targets(args, ""),
+        Cmd::Remove(args) => targets(args, "remove "),
+        Cmd::Snapshot { wait } => snapshot(wait),
+        Cmd::Status { json } => status(json),
         Cmd::Stop => stop(),
+        Cmd::Doctor { source, output } => examine(source, output),
     };
     match done {
         Ok(code) => code,
@@ -35,14 +44,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn record(args: Record) -> anyhow::Result<ExitCode> {
-    let stop = Arc::new(AtomicBool::new(false));
+/// SIGINT, SIGTERM and SIGHUP end a recording in order, SIGUSR1 takes a snapshot.
+fn signals() -> anyhow::Result<(Arc<AtomicBool>, Arc<AtomicBool>)> {
+    let (stop, snapshot) = (Arc::default(), Arc::default());
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("catching signals")?;
     }
+    signal_hook::flag::register(SIGUSR1, Arc::clone(&snapshot)).context("catching signals")?;
     // A file size limit is told by the write's error, as a full disk is: it must not kill the recorder.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
         .context("catching signals")?;
+    Ok((stop, snapshot))
+}
+
+fn record(args: Record) -> anyhow::Result<ExitCode> {
+    let (stop, snapshot) = signals()?;
     // perf cannot make pages fault again: what it cannot do is off unless it is asked for, and then refused.
     let (level, clean_ms) = match args.source {
         Source::Kmod => (Level::Rich, 500),
@@ -52,12 +68,22 @@ fn record(args: Record) -> anyhow::Result<ExitCode> {
         targets: Targets {
             pids: args.pid,
             uids: args.uid,
+            comms: args.comm,
+            cgroups: args.cgroup,
+            all: args.all,
             command: args.cmd,
-            ..Targets::default()
         },
+        follow: args.follow.map_or(Follow::default(), Follow::from),
         dir: args.output,
         level: args.level.map_or(level, Level::from),
         clean_ms: args.clean.unwrap_or(clean_ms),
+        fifo: args.fifo.unwrap_or(0),
+        grain: args.grain.map_or(Grain::default(), Grain::from),
+        buffer: args.buffer,
+        keep_last: args.keep_last,
+        in_memory: args.in_memory,
+        snapshot_on_exit: args.snapshot_on == Some(SnapshotOn::Exit),
+        min_free: args.min_free,
         rotate_bytes: args.rotate_size,
         rotate_after: args.rotate_time,
         duration: args.duration,
@@ -65,16 +91,25 @@ fn record(args: Record) -> anyhow::Result<ExitCode> {
     let mut live = Live::new();
     let report = match args.source {
         Source::Kmod => {
-            recorder::record(&options, &Module::from_env(), &stop, &mut |p| live.show(p))
+            let signals = Signals { stop, snapshot };
+            recorder::record(
+                &options,
+                &Module::from_env(),
+                &signals,
+                &mut |news| match news {
+                    News::Progress(progress) => live.show(progress),
+                    News::Words(words) => live.say(words),
+                },
+            )
         }
         Source::Perf => {
-            let _ = writeln!(std::io::stderr(), "{}", perf::cannot_see());
+            live.say(&perf::cannot_see());
             perf::record(&options, &stop, &mut |p| live.show(p))
         }
     };
     live.clear();
     let report = report?;
-    let _ = writeln!(std::io::stderr(), "{report}"); // words; the chunks are what was asked for
+    live.say(&report.to_string());
     Ok(match (report.errors.is_empty(), report.is_whole()) {
         (false, _) => ExitCode::from(2),
         (true, false) => ExitCode::from(1),
@@ -82,51 +117,52 @@ fn record(args: Record) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn status() -> anyhow::Result<ExitCode> {
-    let status = Module::from_env().status()?;
-    write!(std::io::stdout(), "{}", describe(&status))?;
+/// Gives a command to the running recording.
+fn tell(command: &str) -> anyhow::Result<ExitCode> {
+    Module::from_env().while_recording(command)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(s: &Status) -> String {
-    let mut text = format!(
-        "module {} (wire version {}): {}\nlevel {}, cleaner {}\n{} processes, {} objects\nbuffers a CPU: {} x {} refs, {} x {} names\n",
-        s.module,
-        s.version,
-        s.state,
-        s.level,
-        if s.clean_ms == 0 {
-            "off".into()
-        } else {
-            format!("every {} ms", s.clean_ms)
-        },
-        show_count(s.processes),
-        show_count(s.objects),
-        s.n_subbufs,
-        show_bytes(s.subbuf_size),
-        s.names_n_subbufs,
-        show_bytes(s.names_subbuf_size),
-    );
-    for c in &s.cpus {
-        text += &format!(
-            "cpu {}: refs {} written, {} lost; names {} written, {} lost\n",
-            c.cpu,
-            show_count(c.refs_emitted),
-            show_count(c.refs_lost),
-            show_count(c.names_emitted),
-            show_count(c.names_lost),
-        );
+fn targets(args: TargetArgs, before: &str) -> anyhow::Result<ExitCode> {
+    let targets = Targets {
+        pids: args.pid,
+        uids: args.uid,
+        comms: args.comm,
+        cgroups: args.cgroup,
+        all: args.all,
+        command: Vec::new(),
+    };
+    for target in targets.commands() {
+        tell(&format!("{before}{target}"))?;
     }
-    text
+    Ok(ExitCode::SUCCESS)
+}
+
+fn snapshot(wait: bool) -> anyhow::Result<ExitCode> {
+    for chunk in recorder::snapshot(&Module::from_env(), wait)? {
+        writeln!(std::io::stdout(), "{}", chunk.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(json: bool) -> anyhow::Result<ExitCode> {
+    let status = Module::from_env().status()?;
+    let mut out = std::io::stdout();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+    } else {
+        write!(out, "{}", describe(&status))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn stop() -> anyhow::Result<ExitCode> {
     let module = Module::from_env();
-    let was = module.status()?.state;
-    if was == "recording" {
+    let recording = module.status()?.is_recording();
+    if recording {
         module.command("stop")?;
     }
-    let said = if was == "recording" {
+    let said = if recording {
         "stopped"
     } else {
         "no recording is running"
@@ -135,47 +171,21 @@ fn stop() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn examine(source: Source, output: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let checks = doctor::examine(&System::from_env(), source, output.as_deref());
+    let mut out = std::io::stdout();
+    for check in &checks {
+        writeln!(out, "{check}")?;
+    }
+    let worst = checks.iter().map(|check| check.verdict).max();
+    Ok(ExitCode::from(match worst.unwrap_or(Verdict::Ok) {
+        Verdict::Ok => 0,
+        Verdict::Warning => 1,
+        Verdict::Problem => 2,
+    }))
+}
+
 fn is_broken_pipe(e: &anyhow::Error) -> bool {
     e.downcast_ref::<std::io::Error>()
         .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// The line that shows how the recording goes, on a terminal only.
-struct Live {
-    terminal: bool,
-    before: (Duration, u64, u64),
-}
-
-impl Live {
-    fn new() -> Live {
-        Live {
-            terminal: std::io::stderr().is_terminal(),
-            before: Default::default(),
-        }
-    }
-
-    fn show(&mut self, p: Progress) {
-        if !self.terminal {
-            return;
-        }
-        let (then, records, bytes) = self.before;
-        let seconds = (p.elapsed.saturating_sub(then)).as_secs_f64().max(1e-3);
-        let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / seconds) as u64;
-        let _ = write!(
-            std::io::stderr(),
-            "\r\x1b[K{} s  {} records/s  {}/s  {} so far  {} lost",
-            p.elapsed.as_secs(),
-            show_count(rate(p.records, records)),
-            show_bytes(rate(p.bytes, bytes)),
-            show_bytes(p.bytes),
-            show_count(p.lost),
-        );
-        self.before = (p.elapsed, p.records, p.bytes);
-    }
-
-    fn clear(&self) {
-        if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
 }

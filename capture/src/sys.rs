@@ -1,9 +1,12 @@
 //! The system calls std does not wrap. The only `unsafe` of the recorder.
 #![allow(unsafe_code, reason = "system calls; each says why it is sound")]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -63,6 +66,64 @@ pub(crate) fn wait_readable(
             e if e.kind() == io::ErrorKind::Interrupted => Ok(false),
             e => Err(e),
         },
+    }
+}
+
+/// Waits until a file can be read, or `timeout` is over. Says whether it can be.
+pub(crate) fn wait_one(a: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+    wait_readable(a, a, timeout)
+}
+
+/// Room on a file system, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Space {
+    /// What an ordinary user may still take.
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+}
+
+/// Asks for the room on the file system of `path`.
+pub(crate) fn disk_space(path: &Path) -> io::Result<Space> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a statvfs is plain numbers, for which zero is a value; `path` ends in a NUL and lives through the call.
+    let (failed, s) = unsafe {
+        let mut s: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut s), s)
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bytes = |blocks: u64| blocks.saturating_mul(s.f_frsize);
+    Ok(Space {
+        free: bytes(s.f_bavail),
+        total: bytes(s.f_blocks),
+    })
+}
+
+/// Columns of the terminal that a file is; `None`: it is none, or does not say.
+pub(crate) fn columns(terminal: BorrowedFd<'_>) -> Option<u16> {
+    // SAFETY: a winsize is plain numbers, for which zero is a value, and lives through the call; the file is borrowed,
+    // so open.
+    let (failed, size) = unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        (
+            libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &mut size),
+            size,
+        )
+    };
+    (failed == 0 && size.ws_col > 0).then_some(size.ws_col)
+}
+
+/// Asks a recorder for a snapshot.
+pub(crate) fn ask_for_snapshot(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if pid == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: takes plain numbers; pid is positive, so it names one process.
+    match unsafe { libc::kill(pid, libc::SIGUSR1) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

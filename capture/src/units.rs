@@ -99,6 +99,28 @@ fn scaled(
         })
 }
 
+/// Bytes as [`size`] reads them, exactly: `2GiB`, `1000`.
+#[must_use]
+pub fn bytes_text(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units
+        .iter()
+        .find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift))
+    {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// A time as [`time`] reads it, to the ms: `60s`, `1500ms`.
+#[must_use]
+pub fn time_text(time: Duration) -> String {
+    match time.subsec_millis() {
+        0 => format!("{}s", time.as_secs()),
+        _ => format!("{}ms", time.as_millis()),
+    }
+}
+
 /// Bytes for people: `1.5 GB`.
 #[must_use]
 pub fn show_bytes(bytes: u64) -> String {
@@ -179,6 +201,18 @@ mod tests {
         }
         for text in ["1us", "99d", "on", "-5"] {
             assert!(period_ms(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_out_reads_back() {
+        for bytes in [0, 1, 1000, 1024, 3 << 20, 2 << 30, (2 << 30) + 1, 1 << 44] {
+            assert_eq!(size(&bytes_text(bytes)), Ok(bytes));
+        }
+        assert_eq!(bytes_text(2 << 30), "2GiB");
+        for ms in [1, 999, 1000, 1500, 60_000] {
+            let t = Duration::from_millis(ms);
+            assert_eq!(time(&time_text(t)), Ok(t));
         }
     }
 

@@ -24,9 +24,7 @@ fn options(dir: &Path, command: &[&str], pids: &[u32]) -> Options {
         dir: dir.to_path_buf(),
         level: Level::Light,
         clean_ms: 0,
-        rotate_bytes: 256 << 20,
-        rotate_after: Duration::from_secs(60),
-        duration: None,
+        ..Options::default()
     }
 }
 

@@ -76,6 +76,23 @@ pub struct Targets {
     pub command: Vec<String>,
 }
 
+impl Targets {
+    /// The module's commands for all but [`Targets::command`].
+    #[must_use]
+    pub fn commands(&self) -> Vec<String> {
+        let pids = self.pids.iter().map(|pid| format!("pid {pid}"));
+        let uids = self.uids.iter().map(|uid| format!("uid {uid}"));
+        let comms = self.comms.iter().map(|name| format!("comm {name}"));
+        let cgroups = self.cgroups.iter().map(|path| format!("cgroup {path}"));
+        let all = self.all.then(|| "all".into());
+        pids.chain(uids)
+            .chain(comms)
+            .chain(cgroups)
+            .chain(all)
+            .collect()
+    }
+}
+
 /// What a whole recording came to, for every CPU; stands in the last chunk of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -84,7 +101,8 @@ pub struct Totals {
     pub cpus: Vec<CpuTotals>,
     /// The module's figures are final; `false` where it went away and they are the last ones seen.
     pub complete: bool,
-    /// Why the recording ended: `signal`, `command`, `processes`, `duration`, `module`, `error`.
+    /// Why the recording ended: `signal`, `stop`, `command`, `processes`, `duration`, `disk` (nearly full), `module` (it
+    /// went away), `error`.
     pub ended_by: String,
     /// Exit code of the command the recorder started (128 + the signal where one ended it).
     pub command_exit: Option<i32>,

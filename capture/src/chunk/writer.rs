@@ -72,6 +72,29 @@ impl ChunkWriter {
         Ok(self.len)
     }
 
+    /// As [`ChunkWriter::finish`], and returns only when the disk has it all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish_durably(self) -> Result<u64, ChunkError> {
+        let file = self.file.try_clone();
+        let (path, offset) = (self.path.clone(), self.len);
+        let len = self.finish()?;
+        file.and_then(|file| file.sync_all())
+            .map_err(|e| ChunkError {
+                path,
+                offset,
+                what: e.into(),
+            })?;
+        Ok(len)
+    }
+
+    /// Bytes that a block with this payload takes in the file.
+    #[must_use]
+    pub fn block_bytes(payload: &[u8]) -> u64 {
+        (BLOCK_HEADER + payload.len().next_multiple_of(8)) as u64
+    }
+
     /// Bytes of the file so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {

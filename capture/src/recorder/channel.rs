@@ -40,6 +40,18 @@ pub(super) struct Got {
     pub(super) more: bool,
 }
 
+/// What [`Channel::span`] found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Where the young records begin.
+    pub(super) begin: usize,
+    pub(super) records: u64,
+    /// Records before `begin`.
+    pub(super) older: u64,
+    /// Time of the last record.
+    pub(super) last_ns: u64,
+}
+
 impl Channel {
     /// Opens a relay file whose sub-buffers have `subbuf` bytes.
     pub(super) fn open(path: &Path, subbuf: u64) -> io::Result<Channel> {
@@ -93,6 +105,28 @@ impl Channel {
     /// Moves the tail behind the `n` whole bytes to the front.
     pub(super) fn consume(&mut self, n: usize) {
         self.buf.copy_within(n..n + self.carried, 0);
+    }
+
+    /// Whether the last read ended inside a record.
+    pub(super) fn has_part(&self) -> bool {
+        self.carried > 0
+    }
+
+    /// Where the records that are not older than `since_ns` begin in whole records of one CPU, whose time never goes
+    /// backwards. Bytes that are no records count as young.
+    pub(super) fn span(bytes: &[u8], since_ns: u64) -> Span {
+        let mut span = Span::default();
+        let mut at = 0;
+        while let Some(Ok(frame)) = bytes.get(at..).map(|rest| wire::frame(rest, false)) {
+            at += usize::from(frame.len);
+            span.records += 1;
+            span.last_ns = frame.time_ns;
+            if frame.time_ns < since_ns {
+                span.older += 1;
+                span.begin = at.min(bytes.len());
+            }
+        }
+        span
     }
 
     /// What is left at the very end: part of a record whose rest never came.
@@ -183,6 +217,20 @@ mod tests {
             assert_eq!((channel.records, channel.bytes), (100, all.len() as u64));
             assert!(channel.rest().is_empty());
         }
+    }
+
+    #[test]
+    fn old_records_are_told_from_young_ones() {
+        let all = records(10);
+        for since in 0..12 {
+            let older = since.min(10);
+            let span = Channel::span(&all, since);
+            assert_eq!((span.records, span.older, span.last_ns), (10, older, 9));
+            assert_eq!(span.begin, older as usize * 32);
+        }
+        let garbage = b"no record at all, but longer than a header";
+        assert_eq!(Channel::span(garbage, 5), Span::default());
+        assert_eq!(Channel::span(&[], 5), Span::default());
     }
 
     #[test]

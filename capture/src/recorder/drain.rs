@@ -1,24 +1,29 @@
-//! Drains one CPU: its two channels into its chunks.
+//! Drains one CPU: its two channels into its chunks. Of a recording in memory, only names, and references at snapshots.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::channel::Channel;
-use super::names::{ChunkMark, Names};
-use crate::chunk::{BlockKind, ChunkError, ChunkHeader, ChunkWriter, file_name};
+use super::chunks::Chunks;
+use super::disk::DiskGuard;
+use super::keep::Keep;
+use super::names::Names;
+use super::snapshot::Snapshots;
+use crate::chunk::{BlockKind, ChunkError, ChunkHeader};
 use crate::control::is_gone;
 use crate::sys;
 
 /// Longest wait for a full sub-buffer: partial ones are drained this often.
 const WAIT: Duration = Duration::from_millis(100);
-/// An ended chunk stays open this long, for names that other CPUs have not drained yet.
-const LINGER: Duration = Duration::from_millis(300);
 
 /// What all drain threads share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) names: Names,
+    pub(super) keep: Keep,
+    pub(super) disk: DiskGuard,
+    pub(super) snapshots: Snapshots,
     /// The module records no more: drain to the last byte and end.
     pub(super) stopped: AtomicBool,
     /// A thread cannot write or read any more: the recording should end.
@@ -31,6 +36,22 @@ pub(super) struct Shared {
     pub(super) bytes: AtomicU64,
 }
 
+impl Shared {
+    pub(super) fn new(names: Names, keep: Keep, disk: DiskGuard) -> Shared {
+        Shared {
+            names,
+            keep,
+            disk,
+            snapshots: Snapshots::default(),
+            stopped: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
 /// Where and how chunks are made; the same for all CPUs.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -40,25 +61,15 @@ pub(super) struct Plan {
     pub(super) rotate_bytes: u64,
     /// A chunk ends at this age.
     pub(super) rotate_after: Duration,
+    /// References stay in the module's memory until a snapshot.
+    pub(super) in_memory: bool,
 }
 
-/// A chunk being written.
-#[derive(Debug)]
-struct Open {
-    writer: ChunkWriter,
-    mark: ChunkMark,
-    begun: Instant,
-    /// Bytes of header and names repeated at its start: they say nothing about whether it is time for the next.
-    base: u64,
-}
-
-/// A chunk that gets no more blocks but the names repeated at its end.
-#[derive(Debug)]
-struct Retiring {
-    writer: ChunkWriter,
-    mark: ChunkMark,
-    own_until: u64,
-    since: Instant,
+impl Plan {
+    /// Up to where a CPU's own names stand in its last chunk: nowhere when only snapshots are written.
+    pub(super) fn own_names(&self) -> u64 {
+        if self.in_memory { 0 } else { u64::MAX }
+    }
 }
 
 /// One CPU's drain.
@@ -69,14 +80,13 @@ pub(super) struct Drain<'a> {
     pub(super) names: Channel,
     plan: &'a Plan,
     shared: &'a Shared,
-    index: u32,
-    /// `None` once it could not be written.
-    open: Option<Open>,
-    retiring: Option<Retiring>,
-    /// Chunks begun.
-    pub(super) paths: Vec<PathBuf>,
+    pub(super) chunks: Chunks<'a>,
+    /// The last snapshot this CPU took part in.
+    snapshot: u64,
     /// Records read from the module but not written, after a failure.
     pub(super) discarded: u64,
+    /// Records of snapshots that were older than what was to be kept.
+    pub(super) outdated: u64,
     /// The failure.
     pub(super) error: Option<DrainError>,
 }
@@ -98,7 +108,7 @@ pub enum DrainError {
 }
 
 impl<'a> Drain<'a> {
-    /// Begins the first chunk of a CPU.
+    /// Begins the first chunk of a CPU, unless references stay in memory.
     pub(super) fn new(
         cpu: u16,
         refs: Channel,
@@ -106,21 +116,22 @@ impl<'a> Drain<'a> {
         plan: &'a Plan,
         shared: &'a Shared,
     ) -> Result<Drain<'a>, ChunkError> {
-        let mut drain = Drain {
+        let mut chunks = Chunks::new(cpu, plan, shared);
+        if !plan.in_memory {
+            chunks.begin()?;
+        }
+        Ok(Drain {
             cpu,
             refs,
             names,
             plan,
             shared,
-            index: 0,
-            open: None,
-            retiring: None,
-            paths: Vec::new(),
+            chunks,
+            snapshot: 0,
             discarded: 0,
+            outdated: 0,
             error: None,
-        };
-        drain.open = Some(drain.begin_chunk()?);
-        Ok(drain)
+        })
     }
 
     /// Drains until the recording is stopped and nothing is left. A failure ends writing, never reading: the module
@@ -136,53 +147,109 @@ impl<'a> Drain<'a> {
                 Ok(Pass::Some) if stopped => continue,
                 Ok(Pass::Nothing) if stopped => break,
                 Ok(Pass::Some | Pass::Nothing) => {}
-                Err(DrainError::Read { cause, .. }) if is_gone(&cause) => {
-                    self.shared.gone.store(true, Ordering::Release);
-                    break;
-                }
-                Err(e @ DrainError::Read { .. }) => {
-                    self.fail(e);
-                    break;
-                }
-                Err(e @ DrainError::Write(_)) => {
-                    self.fail(e);
-                    continue;
-                }
+                Err(e) => match self.fail(e) {
+                    Next::GoOn => continue,
+                    Next::End => break,
+                },
             }
             if let Err(e) = self.wait() {
-                let path = self.refs.path().to_path_buf();
+                let path = self.names.path().to_path_buf();
                 self.fail(DrainError::Read { path, cause: e });
                 break;
             }
         }
-        if let Err(e) = self.write_rests() {
-            self.fail(e.into());
+        if let Err(e) = self.last().and_then(|()| Ok(self.write_rests()?)) {
+            self.fail(e);
         }
     }
 
     /// Writes the end of the last chunk, when every CPU has drained all it had.
     pub(super) fn finish(&mut self, totals: &[u8]) -> Result<(), ChunkError> {
-        self.retire_now()?;
-        if let Some(Open {
-            mut writer, mark, ..
-        }) = self.open.take()
-        {
-            for piece in self.shared.names.end_chunk(mark, u64::MAX) {
-                writer.block(BlockKind::Repeated, &piece)?;
-            }
-            writer.block(BlockKind::Totals, totals)?;
-            writer.finish()?;
-        }
-        Ok(())
+        self.chunks.finish(totals)
     }
 
     /// Reads both channels once, names first: they introduce what references name.
     fn pass(&mut self) -> Result<Pass, DrainError> {
-        let names = self.channel(BlockKind::Names)?;
-        let refs = self.channel(BlockKind::Refs)?;
-        self.retire_when_due()?;
-        self.rotate_when_due()?;
-        Ok(names.max(refs))
+        let mut pass = self.channel(BlockKind::Names)?;
+        if !self.plan.in_memory {
+            pass = pass.max(self.channel(BlockKind::Refs)?);
+        }
+        self.chunks.retire_when_due()?;
+        self.chunks.rotate_when_due()?;
+        self.take_snapshot()?;
+        Ok(pass)
+    }
+
+    /// Takes part in a snapshot that somebody wants.
+    fn take_snapshot(&mut self) -> Result<(), DrainError> {
+        let (number, since_ns) = self.shared.snapshots.wanted();
+        if number == self.snapshot {
+            return Ok(());
+        }
+        self.snapshot = number;
+        let written = if self.plan.in_memory {
+            self.drain_memory(since_ns, Some(sys::clocks().monotonic_ns))
+                .and_then(|()| Ok(self.chunks.close_snapshot()?))
+        } else {
+            self.chunks.cut().map_err(DrainError::from)
+        };
+        self.shared.snapshots.drained();
+        match written {
+            Ok(true) => Ok(()), // told when it has its last names
+            Ok(false) => {
+                self.shared.snapshots.finished(None);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The last snapshot of a recording in memory: all that is left, in a chunk of every CPU.
+    fn last(&mut self) -> Result<(), DrainError> {
+        if self.plan.in_memory && self.error.is_none() {
+            let since_ns = self.shared.snapshots.wanted().1;
+            let drained = self.drain_memory(since_ns, None);
+            if !self.chunks.is_open() {
+                self.chunks.begin()?;
+            }
+            return drained;
+        }
+        Ok(())
+    }
+
+    /// Reads what memory holds of references, into a new chunk: none older than `since_ns`, and none made after
+    /// `until_ns` (or a few: the module goes on writing meanwhile).
+    fn drain_memory(&mut self, since_ns: u64, until_ns: Option<u64>) -> Result<(), DrainError> {
+        let capacity = self.plan.header.settings.subbuf_size * self.plan.header.settings.n_subbufs;
+        let before = self.refs.bytes;
+        let since_ns = since_ns.max(self.shared.names.since_ns());
+        loop {
+            let got = read(&mut self.refs)?;
+            let all = self.refs.whole(got.whole);
+            let span = Channel::span(all, since_ns);
+            self.outdated += span.older;
+            let bytes = all.get(span.begin..).unwrap_or_default();
+            if !bytes.is_empty() {
+                if !self.chunks.is_open() {
+                    self.chunks.begin()?;
+                }
+                if let Err(e) = self.chunks.block(BlockKind::Refs, bytes) {
+                    self.discarded += span.records - span.older;
+                    self.refs.consume(got.whole);
+                    return Err(e.into());
+                }
+            }
+            self.shared
+                .bytes
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.refs.consume(got.whole);
+            let enough = until_ns
+                .is_some_and(|until| span.last_ns > until || self.refs.bytes - before >= capacity);
+            // A record that was read in part is there in whole: the next read has its rest.
+            if got.read == 0 || enough && !self.refs.has_part() {
+                return Ok(());
+            }
+        }
     }
 
     fn channel(&mut self, kind: BlockKind) -> Result<Pass, DrainError> {
@@ -191,29 +258,24 @@ impl<'a> Drain<'a> {
             BlockKind::Refs | BlockKind::Repeated | BlockKind::Totals => &mut self.refs,
         };
         let before = channel.records;
-        let got = channel.read().map_err(|cause| DrainError::Read {
-            path: channel.path().to_path_buf(),
-            cause,
-        })?;
+        let got = read(channel)?;
         let records = channel.records - before;
         self.shared.records.fetch_add(records, Ordering::Relaxed);
         self.shared
             .bytes
             .fetch_add(got.read as u64, Ordering::Relaxed);
-        let mut written = Ok(());
+        let mut written = Ok(true);
         if got.whole > 0 {
             let bytes = channel.whole(got.whole);
             if kind == BlockKind::Names {
                 self.shared.names.learn(self.cpu, bytes);
             }
-            match &mut self.open {
-                Some(open) => {
-                    written = open.writer.block(kind, bytes);
-                    if written.is_err() {
-                        self.discarded += records;
-                    }
+            // In memory, names wait in the table, too.
+            if !self.plan.in_memory {
+                written = self.chunks.block(kind, bytes);
+                if !matches!(written, Ok(true)) {
+                    self.discarded += records;
                 }
-                None => self.discarded += records,
             }
         }
         channel.consume(got.whole);
@@ -227,110 +289,64 @@ impl<'a> Drain<'a> {
 
     /// Waits for a full sub-buffer, or long enough for a partial one.
     fn wait(&self) -> std::io::Result<()> {
-        if sys::wait_readable(self.names.fd(), self.refs.fd(), WAIT)? {
+        let begin = Instant::now();
+        let ready = if self.plan.in_memory {
+            sys::wait_one(self.names.fd(), WAIT)? // references are always there
+        } else {
+            sys::wait_readable(self.names.fd(), self.refs.fd(), WAIT)?
+        };
+        if ready && begin.elapsed() < Duration::from_millis(1) {
             // Also true, at once and always, of a plain file in a test and of a module that is going away.
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
 
-    fn begin_chunk(&mut self) -> Result<Open, ChunkError> {
-        let clocks = sys::clocks();
-        let header = ChunkHeader {
-            cpu: self.cpu,
-            index: self.index,
-            monotonic_ns: clocks.monotonic_ns,
-            realtime_ns: clocks.realtime_ns,
-            boottime_ns: clocks.boottime_ns,
-            ..self.plan.header.clone()
-        };
-        let path = self.plan.dir.join(file_name(self.cpu, self.index));
-        let mut writer = ChunkWriter::create(&path, &header)?;
-        self.paths.push(path);
-        self.index += 1;
-        let (mark, known) = self.shared.names.begin_chunk(self.cpu);
-        for piece in known {
-            writer.block(BlockKind::Repeated, &piece)?;
-        }
-        Ok(Open {
-            base: writer.bytes(),
-            writer,
-            mark,
-            begun: Instant::now(),
-        })
-    }
-
-    fn rotate_when_due(&mut self) -> Result<(), DrainError> {
-        let due = self.open.as_ref().is_some_and(|open| {
-            let written = open.writer.bytes() - open.base;
-            let old = written > 0 && open.begun.elapsed() >= self.plan.rotate_after;
-            old || written >= self.plan.rotate_bytes
-        });
-        if due {
-            self.retire_now()?;
-            let own_until = self.shared.names.now();
-            let next = self.begin_chunk()?;
-            if let Some(Open { writer, mark, .. }) = self.open.replace(next) {
-                self.retiring = Some(Retiring {
-                    writer,
-                    mark,
-                    own_until,
-                    since: Instant::now(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn retire_when_due(&mut self) -> Result<(), DrainError> {
-        if self
-            .retiring
-            .as_ref()
-            .is_some_and(|r| r.since.elapsed() >= LINGER)
-        {
-            self.retire_now()?;
-        }
-        Ok(())
-    }
-
-    fn retire_now(&mut self) -> Result<(), ChunkError> {
-        if let Some(Retiring {
-            mut writer,
-            mark,
-            own_until,
-            ..
-        }) = self.retiring.take()
-        {
-            for piece in self.shared.names.end_chunk(mark, own_until) {
-                writer.block(BlockKind::Repeated, &piece)?;
-            }
-            writer.finish()?;
-        }
-        Ok(())
-    }
-
     /// Part of a record whose rest never came is kept too: the bytes are untouched to the last.
     fn write_rests(&mut self) -> Result<(), ChunkError> {
-        if let Some(open) = &mut self.open {
-            for (kind, channel) in [
-                (BlockKind::Names, &mut self.names),
-                (BlockKind::Refs, &mut self.refs),
-            ] {
-                let rest = channel.rest();
-                if !rest.is_empty() {
-                    open.writer.block(kind, rest)?;
-                }
+        for (kind, channel) in [
+            (BlockKind::Names, &mut self.names),
+            (BlockKind::Refs, &mut self.refs),
+        ] {
+            let rest = channel.rest();
+            // In memory, names wait in the table; half of one is nothing.
+            let unwanted = self.plan.in_memory && kind == BlockKind::Names;
+            if !unwanted && !rest.is_empty() {
+                self.chunks.block(kind, rest)?;
             }
         }
         Ok(())
     }
 
-    /// Notes a failure. The chunk stays without its End block: its reader is told that something is missing.
-    fn fail(&mut self, e: DrainError) {
+    /// Notes a failure; says whether to go on reading.
+    fn fail(&mut self, e: DrainError) -> Next {
+        let next = match &e {
+            DrainError::Read { cause, .. } if is_gone(cause) => {
+                self.shared.gone.store(true, Ordering::Release);
+                return Next::End;
+            }
+            DrainError::Read { .. } => Next::End,
+            DrainError::Write(_) => Next::GoOn,
+        };
         self.shared.failed.store(true, Ordering::Release);
-        self.open = None;
+        self.chunks.abandon();
         self.error.get_or_insert(e);
+        next
     }
+}
+
+fn read(channel: &mut Channel) -> Result<super::channel::Got, DrainError> {
+    channel.read().map_err(|cause| DrainError::Read {
+        path: channel.path().to_path_buf(),
+        cause,
+    })
+}
+
+/// What to do after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    End,
 }
 
 /// What a pass over the channels found.

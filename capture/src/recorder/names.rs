@@ -1,13 +1,16 @@
 //! The names a recording has learned so far, kept raw, so that every chunk can repeat what its references need.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::record::Record;
+use crate::sys;
 use crate::wire::{self, ByteOrder, Item};
 
 /// Bytes of one Repeated block, about.
 const PIECE: usize = 1 << 20;
+/// Bytes of names that a recording in memory remembers of the past, besides those of what is still there.
+const WINDOW: usize = 64 << 20;
 
 /// What a name record describes; a later record of the same replaces the earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,19 +41,64 @@ pub(super) struct Names {
 struct Inner {
     /// Count of what was learned; numbers the entries.
     learned: u64,
-    /// The latest of each, with its number.
-    known: HashMap<Key, (u64, Box<[u8]>)>,
-    /// Everything learned since the oldest open chunk began: number -> CPU, bytes.
+    /// The latest of each.
+    known: HashMap<Key, Known>,
+    /// Everything learned since the oldest open chunk, or the window, began: number -> CPU, bytes.
     log: BTreeMap<u64, (u16, Box<[u8]>)>,
     open: Vec<ChunkMark>,
     /// Processes that ended, and when that was learned.
     ended: Vec<(u64, u32)>,
+    window: Option<Window>,
+}
+
+/// The latest name record of a thing.
+#[derive(Debug)]
+struct Known {
+    number: u64,
+    /// The process it goes with.
+    owner: Option<u32>,
+    bytes: Box<[u8]>,
+}
+
+/// Of a recording in memory: from when on names are remembered as of then, like an open chunk that slides.
+#[derive(Debug, Default)]
+struct Window {
+    /// The first number in it.
+    begin: u64,
+    /// References from here on have all their names, CLOCK_MONOTONIC ns.
+    since_ns: u64,
+    /// First number, and when it was learned: one entry a block.
+    times: VecDeque<(u64, u64)>,
+    /// What was latest when the window began and is not any more, with the number of what replaced it.
+    replaced: VecDeque<(u64, Box<[u8]>)>,
+    /// Bytes of the log and of `replaced`.
+    bytes: usize,
+    /// Processes that ended, until somebody asks.
+    exits: Vec<u32>,
 }
 
 impl Names {
+    /// Of a recording in memory, whose references are older than what is open.
+    pub(super) fn in_memory() -> Names {
+        Names {
+            inner: Mutex::new(Inner {
+                window: Some(Window::default()),
+                ..Inner::default()
+            }),
+        }
+    }
+
     /// Takes in whole records of a CPU's names channel.
     pub(super) fn learn(&self, cpu: u16, bytes: &[u8]) {
+        self.learn_at(cpu, bytes, sys::clocks().monotonic_ns, WINDOW);
+    }
+
+    fn learn_at(&self, cpu: u16, bytes: &[u8], now_ns: u64, most: usize) {
         let mut inner = self.lock();
+        let first = inner.learned;
+        if let Some(window) = &mut inner.window {
+            window.times.push_back((first, now_ns));
+        }
         let mut decoder = wire::decode(bytes, ByteOrder::NATIVE);
         let mut begin = 0;
         while let Some(Ok(item)) = decoder.next() {
@@ -60,6 +108,26 @@ impl Names {
             }
             begin = end;
         }
+        inner.shrink(most);
+    }
+
+    /// Names of what was recorded before this (CLOCK_MONOTONIC ns) are not needed any more.
+    pub(super) fn slide(&self, since_ns: u64) {
+        self.lock().slide(|_, learned_ns| learned_ns >= since_ns);
+    }
+
+    /// References from here on have all their names, CLOCK_MONOTONIC ns; 0: all have.
+    pub(super) fn since_ns(&self) -> u64 {
+        self.lock().window.as_ref().map_or(0, |w| w.since_ns)
+    }
+
+    /// Processes that ended since the last call; of a recording in memory.
+    pub(super) fn take_exits(&self) -> Vec<u32> {
+        let mut inner = self.lock();
+        let window = inner.window.as_mut();
+        window
+            .map(|w| std::mem::take(&mut w.exits))
+            .unwrap_or_default()
     }
 
     /// A CPU begins a chunk: all that is known, for its first blocks.
@@ -70,9 +138,7 @@ impl Names {
             begin: inner.learned,
         };
         inner.open.push(mark);
-        let mut known: Vec<_> = inner.known.values().collect();
-        known.sort_unstable_by_key(|entry| entry.0);
-        (mark, pieces(known.into_iter().map(|entry| &*entry.1)))
+        (mark, pieces(inner.all().into_iter()))
     }
 
     /// How much has been learned: what the chunk's own Names blocks hold ends here.
@@ -131,11 +197,82 @@ impl Inner {
             | Record::Around(_)
             | Record::Active(_) => return,
         };
-        if let Some(key) = key {
-            self.known.insert(key, (self.learned, bytes.into()));
+        let number = self.learned;
+        if let Some(window) = &mut self.window {
+            window.bytes += bytes.len();
+            if let Record::Exit(r) = record {
+                window.exits.push(r.tgid);
+            }
         }
-        self.log.insert(self.learned, (cpu, bytes.into()));
+        if let Some(key) = key {
+            let known = Known {
+                number,
+                owner: owner(record),
+                bytes: bytes.into(),
+            };
+            let before = self.known.insert(key, known);
+            // It may be in use since before the window; if it is younger, the log has it.
+            if let (Some(window), Some(before)) = (&mut self.window, before)
+                && before.number < window.begin
+            {
+                window.bytes += before.bytes.len();
+                window.replaced.push_back((number, before.bytes));
+            }
+        }
+        self.log.insert(number, (cpu, bytes.into()));
         self.learned += 1;
+    }
+
+    /// All that a chunk beginning now needs, in the order it was learned.
+    fn all(&self) -> Vec<&[u8]> {
+        let (begin, replaced) = match &self.window {
+            Some(w) => (w.begin, Some(&w.replaced)),
+            None => (u64::MAX, None),
+        };
+        let mut known: Vec<_> = self.known.values().filter(|k| k.number < begin).collect();
+        known.sort_unstable_by_key(|k| k.number);
+        let replaced = replaced.into_iter().flatten().map(|(_, bytes)| &**bytes);
+        let known = known.into_iter().map(|k| &*k.bytes);
+        let log = self.log.range(begin..).map(|(_, (_, bytes))| &**bytes);
+        replaced.chain(known).chain(log).collect()
+    }
+
+    /// Moves the window's begin to the first block for which `stays` (first number, when it was learned) says so.
+    fn slide(&mut self, stays: impl Fn(u64, u64) -> bool) {
+        let Some(window) = &mut self.window else {
+            return;
+        };
+        let before = window.begin;
+        while let Some(&(first, learned_ns)) = window.times.front() {
+            if stays(first, learned_ns) {
+                break;
+            }
+            window.times.pop_front();
+            let next = window.times.front();
+            window.begin = next.map_or(self.learned, |t| t.0);
+            window.since_ns = learned_ns;
+        }
+        if window.begin != before {
+            self.forget();
+        }
+    }
+
+    /// Keeps the window's bytes below `most`, by giving up the names of what is oldest.
+    fn shrink(&mut self, most: usize) {
+        let Some(window) = self.window.as_ref().filter(|w| w.bytes > most) else {
+            return;
+        };
+        let (mut excess, mut begin) = (window.bytes - most / 2, self.learned);
+        for (number, (_, bytes)) in self.log.range(window.begin..) {
+            match excess.checked_sub(bytes.len()) {
+                Some(rest) => excess = rest,
+                None => {
+                    begin = *number;
+                    break;
+                }
+            }
+        }
+        self.slide(|first, _| first >= begin);
     }
 
     /// Drops what no open chunk needs: the log before the oldest began, and processes that had ended by then. (Not
@@ -145,23 +282,42 @@ impl Inner {
             .open
             .iter()
             .map(|m| m.begin)
+            .chain(self.window.as_ref().map(|w| w.begin))
             .min()
             .unwrap_or(self.learned);
-        self.log = self.log.split_off(&oldest);
+        let rest = self.log.split_off(&oldest);
+        let gone = std::mem::replace(&mut self.log, rest);
+        if let Some(window) = &mut self.window {
+            let still = window
+                .replaced
+                .partition_point(|(until, _)| *until < oldest);
+            let gone = gone.values().map(|(_, bytes)| bytes.len());
+            let replaced = window.replaced.drain(..still).map(|(_, bytes)| bytes.len());
+            let bytes: usize = gone.chain(replaced).sum();
+            window.bytes = window.bytes.saturating_sub(bytes);
+        }
         let (gone, ended) = self.ended.iter().partition(|e| e.0 < oldest);
         self.ended = ended;
         let gone: HashMap<u32, u64> = Vec::into_iter(gone)
             .map(|(number, tgid)| (tgid, number))
             .collect();
         if !gone.is_empty() {
-            self.known.retain(|key, (number, _)| match key {
-                // A pid used again was learned after the end of its first user.
-                Key::Process { tgid, .. } | Key::Mapping { tgid, .. } => {
-                    gone.get(tgid).is_none_or(|end| *number > *end)
-                }
-                Key::Object(_) | Key::Level | Key::Policy | Key::Clock => true,
+            // A pid used again was learned after the end of its first user.
+            self.known.retain(|_, known| {
+                let end = known.owner.and_then(|tgid| gone.get(&tgid));
+                end.is_none_or(|end| known.number > *end)
             });
         }
+    }
+}
+
+/// The process that a name goes with: it itself, its mappings, its anonymous memory.
+fn owner(record: &Record) -> Option<u32> {
+    match record {
+        Record::Process(r) => Some(r.tgid),
+        Record::Mapping(r) => Some(r.tgid),
+        Record::Object(r) if (r.dev_major, r.dev_minor, r.ino) == (0, 0, 0) => Some(r.tgid),
+        _ => None,
     }
 }
 

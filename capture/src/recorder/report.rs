@@ -8,12 +8,20 @@ use crate::chunk::Totals;
 use crate::units::{show_bytes, show_count};
 
 /// What a recording came to; its text is what the recorder says at the end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// Where the chunks are.
     pub dir: PathBuf,
-    /// Chunks written.
+    /// Chunks written, without those deleted since.
     pub chunks: u64,
+    /// Chunks deleted to make room for newer ones.
+    pub deleted: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// Snapshots taken on demand.
+    pub snapshots: u64,
+    /// What the person who recorded should know; the recording is not whole then.
+    pub warnings: Vec<String>,
     /// The module's figures, as they stand in the last chunk of each CPU.
     pub totals: Totals,
     /// What was drained, by CPU.
@@ -35,6 +43,8 @@ pub struct CpuReport {
     pub bytes: u64,
     /// Records the module had no room for.
     pub lost: u64,
+    /// Records given up for newer ones, as was asked for: overwritten in memory, or too old for a snapshot.
+    pub given_up: u64,
     /// Records the module wrote but nobody drained (it was unloaded).
     pub undrained: u64,
     /// Records drained but not written (the disk was full).
@@ -55,7 +65,10 @@ impl Report {
     /// Whether the trace holds every record.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.totals.complete && self.errors.is_empty() && self.cpus.iter().all(CpuReport::is_whole)
+        self.totals.complete
+            && self.errors.is_empty()
+            && self.warnings.is_empty()
+            && self.cpus.iter().all(CpuReport::is_whole)
     }
 }
 
@@ -71,6 +84,7 @@ impl fmt::Display for Report {
             sum.names += cpu.names;
             sum.bytes += cpu.bytes;
             sum.lost += cpu.lost;
+            sum.given_up += cpu.given_up;
             sum.undrained += cpu.undrained;
             sum.discarded += cpu.discarded;
         }
@@ -83,6 +97,15 @@ impl fmt::Display for Report {
             if self.chunks == 1 { "" } else { "s" },
             self.dir.display()
         )?;
+        if self.deleted > 0 {
+            write!(
+                f,
+                "\n{} older chunk{} ({}) made room for newer ones",
+                show_count(self.deleted),
+                if self.deleted == 1 { "" } else { "s" },
+                show_bytes(self.deleted_bytes)
+            )?;
+        }
         if let Some(code) = self.totals.command_exit {
             write!(f, "\nthe command ended with exit code {code}")?;
         }
@@ -92,6 +115,9 @@ impl fmt::Display for Report {
                 "\nthe module went away while recording: what was drained is kept, what it still held is lost; the \
                  module's figures are the last ones seen"
             )?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
         }
         for e in &self.errors {
             write!(f, "\nerror: {e}; the chunks hold what came before")?;
@@ -109,6 +135,7 @@ fn figures(cpu: &CpuReport) -> String {
         show_count(cpu.lost)
     );
     for (count, what) in [
+        (cpu.given_up, "given up for newer ones"),
         (cpu.undrained, "never drained"),
         (cpu.discarded, "not written"),
     ] {

@@ -225,6 +225,8 @@ pub(crate) struct Frame {
     /// Whole record in bytes; at least a header, a multiple of 8.
     pub(crate) len: u16,
     pub(crate) seq: u64,
+    /// CLOCK_MONOTONIC.
+    pub(crate) time_ns: u64,
 }
 
 /// Reads and checks a record's framing; does not look whether the whole record is there.
@@ -250,6 +252,7 @@ pub(crate) fn frame(bytes: &[u8], swap: bool) -> Result<Frame, Fault> {
         kind: h.kind,
         len: h.len,
         seq: h.seq,
+        time_ns: h.time_ns,
     })
 }
 

@@ -94,9 +94,10 @@ impl Fake {
 
     /// The chunks, by name.
     pub fn chunks(&self) -> Vec<Chunk> {
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(self.out())
-            .unwrap()
+        let files = std::fs::read_dir(self.out()).unwrap();
+        let mut paths: Vec<PathBuf> = files
             .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "pgt"))
             .collect();
         paths.sort();
         paths.iter().map(|path| Chunk::read(path)).collect()

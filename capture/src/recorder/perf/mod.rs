@@ -20,7 +20,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 
 use super::output::{Output, proc_line};
-use super::{Options, Progress, RecordError, Report};
+use super::{Follow, Grain, Options, Progress, RecordError, Report};
 use crate::record::Level;
 
 /// Why there is no recording by perf.
@@ -123,6 +123,16 @@ pub fn cannot_see() -> String {
     )
 }
 
+/// Tries whether this user may watch own processes; says whether also what the kernel does for them.
+///
+/// # Errors
+/// The kernel refuses, or has no perf events.
+pub fn try_own() -> Result<bool, PerfError> {
+    let own = std::process::id();
+    let can = attach::allowed(own, 0).map_err(|cause| explain(cause, own))?;
+    Ok(can.kernel)
+}
+
 /// Records until the command or the given processes end, the time is over, or `stop` becomes true.
 ///
 /// # Errors
@@ -166,8 +176,19 @@ fn check(options: &Options) -> Result<(), PerfError> {
     if options.level != Level::Light {
         return cannot("--level rich or full", module);
     }
-    if options.clean_ms != 0 {
-        return cannot("--clean", module);
+    let only_there = [
+        (options.clean_ms != 0, "--clean"),
+        (options.fifo != 0, "--fifo"),
+        (options.grain != Grain::default(), "--grain 2m"),
+        (options.follow != Follow::default(), "--follow fork or none"),
+        (options.buffer.is_some(), "--buffer"),
+        (options.keep_last.is_some(), "--keep-last"),
+        (options.in_memory, "--in-memory"),
+    ];
+    for (asked, what) in only_there {
+        if asked {
+            return cannot(what, module);
+        }
     }
     Ok(())
 }

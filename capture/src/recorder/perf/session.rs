@@ -242,10 +242,8 @@ impl<'a> Session<'a> {
             .finish(&serde_json::to_vec(&totals).unwrap_or_default());
         let mut report = Report {
             dir: self.options.dir.clone(),
-            chunks: 0,
             totals,
-            cpus: Vec::new(),
-            errors: Vec::new(),
+            ..Report::default()
         };
         for (at, stream) in work.streams.list.iter_mut().enumerate() {
             let (refs, names, bytes) = stream.counts();
@@ -257,9 +255,9 @@ impl<'a> Session<'a> {
                 names,
                 bytes,
                 lost: stream.lost,
-                undrained: 0,
                 discarded: stream.discarded,
                 unframed: damage.map(|d| d.1.clone()).collect(),
+                ..CpuReport::default()
             });
             report.errors.extend(stream.error.take().map(Into::into));
         }
@@ -387,9 +385,7 @@ impl Work {
     fn progress(&self, elapsed: Duration) -> Progress {
         let mut now = Progress {
             elapsed,
-            records: 0,
-            bytes: 0,
-            lost: 0,
+            ..Progress::default()
         };
         for stream in &self.streams.list {
             let (refs, names, bytes) = stream.counts();

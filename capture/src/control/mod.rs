@@ -1,8 +1,12 @@
 //! The module's `control` and `status` files in debugfs.
 
+mod status;
+
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+pub use status::{CpuCounts, Status};
 
 /// Where the module's files are, unless the environment says otherwise.
 const ROOT: &str = "/sys/kernel/debug/pgtrace";
@@ -27,7 +31,7 @@ pub enum ControlError {
         path: PathBuf,
     },
     /// Only root may.
-    #[error("{}: permission denied: recording needs root; try again with sudo", path.display())]
+    #[error("{}: permission denied: recording needs root, or the group that the module was given (modprobe pgtrace gid=N); try again with sudo", path.display())]
     Permission {
         /// The file.
         path: PathBuf,
@@ -35,11 +39,38 @@ pub enum ControlError {
     /// There is one recording at a time.
     #[error("another recording is running; wait for its end, or end it with: pgtrace-capture stop")]
     Busy,
+    /// Nothing is being recorded.
+    #[error("no recording is running: begin one with pgtrace-capture record")]
+    NotRecording,
+    /// The setting holds for a whole recording, or somebody else is setting one up.
+    #[error(
+        "the module refused \"{command}\" for now: another process is setting a recording up, or it cannot be changed while one runs"
+    )]
+    NotNow {
+        /// The command.
+        command: String,
+    },
     /// A target does not exist.
     #[error("no such process: {pid}")]
     NoProcess {
         /// Its pid.
         pid: u32,
+    },
+    /// A target does not exist.
+    #[error(
+        "no such cgroup: {path} (expected a path below the root of cgroup v2, as /proc/PID/cgroup gives it behind \"0::\")"
+    )]
+    NoCgroup {
+        /// Its path.
+        path: String,
+    },
+    /// The buffers asked for do not fit.
+    #[error(
+        "no memory for buffers of {bytes} bytes a CPU (the module takes at most half of the memory for all CPUs): give a smaller --buffer or --keep-last"
+    )]
+    NoMemory {
+        /// Bytes a CPU.
+        bytes: u64,
     },
     /// The module refused a command.
     #[error("the module refused \"{command}\": {cause}")]
@@ -136,18 +167,46 @@ impl Module {
                 command: command.into(),
                 cause: io::ErrorKind::WriteZero.into(),
             }),
-            Err(e) => Err(match (e.raw_os_error(), command.split_once(' ')) {
-                (Some(libc::EBUSY), _) => ControlError::Busy,
-                (Some(libc::ESRCH), Some(("pid", pid))) => ControlError::NoProcess {
-                    pid: pid.parse().unwrap_or_default(),
-                },
-                (Some(libc::EIO | libc::ENODEV), _) => self.explain(&path, e),
-                _ => ControlError::Refused {
-                    command: command.into(),
-                    cause: e,
-                },
-            }),
+            Err(e) => Err(self.refusal(command, &path, e)),
         }
+    }
+
+    /// What it means that the module refused a command.
+    fn refusal(&self, command: &str, path: &Path, cause: io::Error) -> ControlError {
+        let verb = command.strip_prefix("remove ").unwrap_or(command);
+        let (verb, value) = verb.split_once(' ').unwrap_or((verb, ""));
+        match (cause.raw_os_error(), verb) {
+            (Some(libc::EBUSY), "clear" | "start") => ControlError::Busy,
+            (Some(libc::EBUSY), _) => ControlError::NotNow {
+                command: command.into(),
+            },
+            (Some(libc::ESRCH), "pid") => ControlError::NoProcess {
+                pid: value.parse().unwrap_or_default(),
+            },
+            (Some(libc::ENOENT), "cgroup") => ControlError::NoCgroup { path: value.into() },
+            (Some(libc::ENOMEM), "buffers") => ControlError::NoMemory {
+                bytes: value
+                    .split(' ')
+                    .map(|n| n.parse::<u64>().unwrap_or_default())
+                    .fold(1, u64::saturating_mul),
+            },
+            (Some(libc::EIO | libc::ENODEV), _) => self.explain(path, cause),
+            _ => ControlError::Refused {
+                command: command.into(),
+                cause,
+            },
+        }
+    }
+
+    /// Writes one command to a recording that runs.
+    ///
+    /// # Errors
+    /// As for [`Module::command`]; also when nothing is being recorded.
+    pub fn while_recording(&self, command: &str) -> Result<(), ControlError> {
+        if !self.status()?.is_recording() {
+            return Err(ControlError::NotRecording);
+        }
+        self.command(command)
     }
 
     /// Reads and understands `status`.
@@ -210,153 +269,5 @@ impl Module {
             }
             _ => ControlError::Io { path, cause },
         }
-    }
-}
-
-/// What the module says about itself. Counters are those since the last start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Wire version it writes.
-    pub version: u32,
-    /// Version of the module.
-    pub module: String,
-    /// `idle`, `recording` or `stopped`.
-    pub state: String,
-    /// `light`, `rich` or `full`.
-    pub level: String,
-    /// Period of the cleaner in ms; 0: off.
-    pub clean_ms: u32,
-    /// Bytes of a sub-buffer of the refs channel.
-    pub subbuf_size: u64,
-    /// Sub-buffers of the refs channel, per CPU.
-    pub n_subbufs: u64,
-    /// Bytes of a sub-buffer of the names channel.
-    pub names_subbuf_size: u64,
-    /// Sub-buffers of the names channel, per CPU.
-    pub names_n_subbufs: u64,
-    /// Processes traced now.
-    pub processes: u64,
-    /// Objects known.
-    pub objects: u64,
-    /// Counters of each CPU.
-    pub cpus: Vec<CpuCounts>,
-}
-
-/// What the module counted on one CPU since the last start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CpuCounts {
-    /// The CPU.
-    pub cpu: u16,
-    /// Records written to refs, LOST ones included.
-    pub refs_emitted: u64,
-    /// Records refs had no room for.
-    pub refs_lost: u64,
-    /// Records written to names, LOST ones included.
-    pub names_emitted: u64,
-    /// Records names had no room for.
-    pub names_lost: u64,
-}
-
-impl Status {
-    fn parse(text: &str, path: &Path) -> Result<Status, ControlError> {
-        let mut status = Status::default();
-        for line in text.lines() {
-            let bad = || ControlError::BadStatus {
-                path: path.to_path_buf(),
-                expected: "`key value` with a number where one belongs",
-                found: line.into(),
-            };
-            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
-            let number = || value.trim().parse::<u64>().map_err(|_| bad());
-            let small = || value.trim().parse::<u32>().map_err(|_| bad());
-            match key {
-                "version" => status.version = small()?,
-                "module" => status.module = value.trim().into(),
-                "state" => status.state = value.trim().into(),
-                "level" => status.level = value.trim().into(),
-                "clean_ms" => status.clean_ms = small()?,
-                "subbuf_size" => status.subbuf_size = number()?,
-                "n_subbufs" => status.n_subbufs = number()?,
-                "names_subbuf_size" => status.names_subbuf_size = number()?,
-                "names_n_subbufs" => status.names_n_subbufs = number()?,
-                "processes" => status.processes = number()?,
-                "objects" => status.objects = number()?,
-                "cpu" => status.cpus.push(CpuCounts::parse(value).ok_or_else(bad)?),
-                // A newer module may say more.
-                _ => {}
-            }
-        }
-        match status.version {
-            0 => Err(ControlError::BadStatus {
-                path: path.to_path_buf(),
-                expected: "a line `version N`",
-                found: text.lines().next().unwrap_or_default().into(),
-            }),
-            found if found > u32::from(crate::wire::VERSION) => Err(ControlError::TooNew { found }),
-            _ => Ok(status),
-        }
-    }
-
-    /// Records lost so far, on all CPUs and channels.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.cpus.iter().map(|c| c.refs_lost + c.names_lost).sum()
-    }
-}
-
-impl CpuCounts {
-    /// `0 refs_emitted 12 refs_lost 0 ...`
-    fn parse(text: &str) -> Option<CpuCounts> {
-        let mut words = text.split_whitespace();
-        let mut counts = CpuCounts {
-            cpu: words.next()?.parse().ok()?,
-            ..CpuCounts::default()
-        };
-        while let Some(key) = words.next() {
-            let value = words.next()?.parse().ok()?;
-            match key {
-                "refs_emitted" => counts.refs_emitted = value,
-                "refs_lost" => counts.refs_lost = value,
-                "names_emitted" => counts.names_emitted = value,
-                "names_lost" => counts.names_lost = value,
-                _ => {}
-            }
-        }
-        Some(counts)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn status_is_understood_whatever_else_it_says() {
-        let text = "version 1\nmodule 0.1.0\nkernel 6.1.0\nstate recording\nlevel rich\nclean_ms 500\nprocesses 2\n\
-                    objects 7\nfuture 1 2 3\nsubbuf_size 1048576\n\
-                    cpu 0 refs_emitted 10 refs_lost 1 names_emitted 5 names_lost 0\n\
-                    cpu 1 refs_emitted 3 refs_lost 0 names_emitted 2 names_lost 2 more 9\n";
-        let status = Status::parse(text, Path::new("status")).unwrap();
-        assert_eq!(
-            (status.state.as_str(), status.processes, status.subbuf_size),
-            ("recording", 2, 1 << 20)
-        );
-        assert_eq!(
-            (status.cpus.len(), status.cpus[1].names_lost, status.lost()),
-            (2, 2, 3)
-        );
-    }
-
-    #[test]
-    fn bad_status_says_what_was_found() {
-        let said = |text: &str| Status::parse(text, Path::new("s")).unwrap_err().to_string();
-        assert_eq!(
-            said("nonsense\n"),
-            "s: expected a line `version N`, found \"nonsense\""
-        );
-        assert!(said("version 1\nprocesses many\n").ends_with("found \"processes many\""));
-        assert!(said("version 1\ncpu 0 refs_emitted\n").contains("cpu 0 refs_emitted"));
-        assert!(said("version 9\n").contains("wire version 9, this program knows up to 1"));
     }
 }
