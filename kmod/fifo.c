@@ -28,6 +28,7 @@
 
 #define NO_SLOT U32_MAX
 #define RANGES 16
+#define FIRST_CAPACITY 1024U
 #define FRESH 4			/* pages that the instruction at work may need */
 #define BATCH 16
 
@@ -50,7 +51,8 @@ struct pgt_fifo {
 	spinlock_t lock;
 	u32 n;			/* active pages wanted */
 	u32 turn;		/* pgt_set.turn it was made for */
-	u32 capacity;
+	u32 capacity;		/* of the ring; it grows to `full` as pages come */
+	u32 full;		/* N, and what a system call may touch at once */
 	u32 bits;		/* of the hash */
 	u64 oldest, next;	/* the entries are [oldest, next) */
 	u64 aged;		/* those before were aged */
@@ -137,6 +139,40 @@ static void free_fifo(struct pgt_fifo *fifo)
 	kfree(fifo);
 }
 
+/* A larger ring, with what is in the old one. False: no memory; the old one stays. */
+static bool grow(struct pgt_fifo *fifo, u32 capacity)
+{
+	u32 bits = order_base_2(capacity), *buckets, *old_buckets = fifo->buckets, slot;
+	struct entry *entries, *old_entries = fifo->entries;
+	u64 at;
+
+	buckets = kvmalloc_array(1UL << bits, sizeof(u32), GFP_KERNEL);
+	entries = kvmalloc_array(capacity, sizeof(struct entry), GFP_KERNEL);
+	if (!buckets || !entries) {
+		kvfree(buckets);
+		kvfree(entries);
+		return false;
+	}
+	memset(buckets, 0xff, sizeof(u32) << bits);	/* NO_SLOT */
+	spin_lock(&fifo->lock);
+	for (at = fifo->oldest; at < fifo->next; at++)
+		entries[at % capacity] = old_entries[at % fifo->capacity];
+	fifo->buckets = buckets;
+	fifo->entries = entries;
+	fifo->capacity = capacity;
+	fifo->bits = bits;
+	for (at = fifo->oldest; at < fifo->next; at++) {
+		slot = at % capacity;
+		buckets = __bucket(fifo, entries[slot].addr);
+		entries[slot].chain = *buckets;
+		*buckets = slot;
+	}
+	spin_unlock(&fifo->lock);
+	kvfree(old_buckets);
+	kvfree(old_entries);
+	return true;
+}
+
 static void free_fifo_rcu(struct rcu_head *rcu)
 {
 	free_fifo(container_of(rcu, struct pgt_fifo, rcu));
@@ -151,16 +187,19 @@ static struct pgt_fifo *new_fifo(u32 n, u32 turn)
 	spin_lock_init(&fifo->lock);
 	fifo->n = n;
 	fifo->turn = turn;
-	fifo->capacity = n + max(n / 2, 1024U);
-	fifo->bits = order_base_2(fifo->capacity);
-	fifo->buckets = kvmalloc_array(1UL << fifo->bits, sizeof(u32), GFP_KERNEL);
-	fifo->entries = kvmalloc_array(fifo->capacity, sizeof(struct entry), GFP_KERNEL);
-	if (!fifo->buckets || !fifo->entries) {
+	fifo->full = n + max(n / 2, 1024U);
+	/* Most processes are small: their rings are, too. */
+	if (!grow(fifo, min(fifo->full, FIRST_CAPACITY))) {
 		free_fifo(fifo);
 		return NULL;
 	}
-	memset(fifo->buckets, 0xff, sizeof(u32) << fifo->bits);	/* NO_SLOT */
 	return fifo;
+}
+
+/* Is it time for a larger ring? Half of it is left for what comes until then. */
+static bool wants_room(const struct pgt_fifo *fifo)
+{
+	return fifo->capacity < fifo->full && fifo->next - fifo->oldest > fifo->capacity / 2;
 }
 
 /* The last user of the space is gone. */
@@ -352,6 +391,8 @@ static void trim_space(struct pgt_space *space, struct mm_struct *mm)
 		if (old)
 			call_rcu(&old->rcu, free_fifo_rcu);
 	}
+	if (wants_room(fifo))
+		grow(fifo, min(fifo->full, fifo->capacity * 4));
 	mmap_read_lock(mm);
 	inc_tlb_flush_pending(mm);
 	walk.keep = fifo;
@@ -455,7 +496,8 @@ void pgt_fifo_touch(struct pgt_thread *t, struct pgt_space *space, u32 object, u
 		known->flags |= PGT_ACTIVE_REREFERENCED | (entry.flags & PGT_ACTIVE_DIRTIED);
 	else
 		__push(fifo, &entry);
-	more = fifo->next - fifo->oldest > fifo->n || fifo->overflow;
+	more = fifo->next - fifo->oldest > fifo->n || fifo->overflow ||
+	       wants_room(fifo);
 	spin_unlock(&fifo->lock);
 	if (more)
 		trim_later(t, space);
