@@ -230,6 +230,10 @@ static void by_pid(void)
 	expect(ESRCH, "pid 2");			/* a kernel thread */
 	expect(EINVAL, "pid");
 	expect(EINVAL, "pid x");
+	expect(EINVAL, "comm a\tb");
+	expect(EINVAL, "remove");
+	expect(EINVAL, "remove start");
+	report(put(CONTROL, "pid 1\0", 6) == EINVAL, "a command with a NUL in it is refused");
 	expect(ESRCH, "remove pid %d", pids[1]);
 	expect(0, "clean 5");
 	expect(0, "start");
