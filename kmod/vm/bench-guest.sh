@@ -110,7 +110,7 @@ slowdown() {
     workload 'database' "$short" $bench program database 50000
     workload 'sort' "$short" busybox sort -n -o /tmp/ram/sorted /tmp/ram/short
     workload 'shell' "$short" busybox sh -c "$build" 50
-    workload 'database, longer' "$long" $bench program database 500000
+    workload 'database, longer' "$long" $bench program database 1200000
     workload 'sort, longer' "$long" busybox sort -n -o /tmp/ram/sorted /tmp/ram/long
     workload 'shell, longer' "$long" busybox sh -c "$build" 500
 }

@@ -169,7 +169,7 @@ int run_slowdown(int argc, char **argv)
 		die("usage: bench slowdown NAME SETTING,SETTING.. COMMAND..");
 	settings = argv[1];
 	snprintf(what, sizeof(what), "slow-down, %s", argv[0]);
-	load_module("n_subbufs=160");
+	load_module("n_subbufs=160 names_n_subbufs=256");
 	run("loaded", argv + 2);	/* files come into memory */
 	while ((setting = strsep(&settings, ","))) {
 		took = run(setting, argv + 2);
