@@ -25,6 +25,9 @@ burst() {
 }
 go() {
     echo go >&4
+    over
+}
+over() {
     exec 4>&-
     wait "$pid" || die "the burst failed"
 }
@@ -46,16 +49,20 @@ drain_by_cat() {
     rm /tmp/drained
 }
 
-# The same of the recorder, while it happens. Its whole process is counted, so two bursts are compared.
+# The same of the recorder's thread that drains, while it happens: its run time once it has drained all, in nanoseconds.
 drain_by_capture() {
     rm -rf /tmp/chunks
     burst "$1"
-    $bench cost $capture record -o /tmp/chunks --pid "$pid" --level full --clean 0ms 3>/tmp/cost 2>/tmp/words &
+    $capture record -o /tmp/chunks --pid "$pid" --level full --clean 0ms 2>/tmp/words 4>&- &
     recorder=$!
     for _ in $(seq 100); do grep -q '^state recording' $debugfs/status && break; usleep 50000; done
-    go
+    echo go >&4
+    for _ in $(seq 100); do [ "$(number refs_emitted)" -ge "$1" ] && break; usleep 100000; done
+    sleep 1 # a part of a sub-buffer is drained after 100 ms
+    thread=$(grep -l '^drain0$' /proc/$recorder/task/*/comm) || die "the recorder has no thread drain0"
+    figure 'drain, pgtrace-capture: instructions' "$1" "$(awk '{ print $1 }' "${thread%/comm}/schedstat")"
+    over
     wait $recorder || die "the recorder ended with $?: $(cat /tmp/words)"
-    figure 'drain, pgtrace-capture: instructions' "$1" "$(cat /tmp/cost)"
     figure 'drain, pgtrace-capture: bytes' "$1" "$(cat /tmp/chunks/*.pgt | wc -c)"
 }
 
@@ -99,8 +106,8 @@ workload() { # workload NAME SETTINGS COMMAND..
     $bench slowdown "$@" || die "slowdown $1"
 }
 slowdown() {
-    short='loaded,first touches,timer 100,timer 10,timer 1,fifo 8192,fifo 1024,fifo 256,fifo 64'
-    long='loaded,timer 1000,timer 500'
+    short='loaded,first touches,timer 10,timer 1,fifo 8192,fifo 1024,fifo 256,fifo 64'
+    long='loaded,timer 1000,timer 500,timer 100'
     # shellcheck disable=SC2016 # the inner shell's
     build='for i in $(seq $0); do sed s/1/2/g /tmp/ram/part | sort | md5sum >/tmp/ram/part.$((i % 8)); done'
     $bench program database 1 # makes the files

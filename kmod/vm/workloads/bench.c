@@ -154,7 +154,10 @@ static int cost(char **argv)
 	return WIFEXITED(code) ? WEXITSTATUS(code) : 128 + WTERMSIG(code);
 }
 
-/* N page-cache look-ups, 32 a read(), once something comes from stdin: the cheapest records there are. */
+/*
+ * N page-cache look-ups, 32 a read(), once something comes from stdin: the
+ * cheapest records there are. Lives until stdin ends.
+ */
 static int lookups(const char *path, long n)
 {
 	static char buf[32 * PAGE];
@@ -166,6 +169,8 @@ static int lookups(const char *path, long n)
 	for (; n > 0; n -= 32)
 		if (pread(fd, buf, sizeof(buf), 0) != sizeof(buf))
 			die("%s is shorter than %zu bytes", path, sizeof(buf));
+	while (read(0, &go, 1) > 0)
+		;
 	return 0;
 }
 
