@@ -213,8 +213,12 @@ void pgt_fifo_free(struct pgt_space *space)
 
 /* --- trimming, in task context --- */
 
+#define MOST_DIRTY 32
+
 struct flush {
 	struct mm_struct *mm;
+	unsigned long dirty[MOST_DIRTY];	/* evicted pages whose PTEs are dirty */
+	unsigned int n_dirty;
 	unsigned int n;
 	unsigned long addr[4], size[4];
 };
@@ -247,11 +251,24 @@ static unsigned long size_of(const struct entry *entry)
 	return PAGE_SIZE << ((entry->page >> PGT_ORDER_SHIFT) & PGT_ORDER_MASK);
 }
 
+static void emit_active(const struct entry *entry, u8 flags)
+{
+	struct pgt_active rec = {
+		.tgid = current->tgid,
+		.object = entry->object,
+		.addr = entry->addr,
+		.page = entry->page,
+		.since_ns = entry->since_ns,
+	};
+
+	pgt_emit(PGT_REFS, &rec, PGT_KIND_ACTIVE, flags, sizeof(rec), true);
+}
+
 /* Makes the page fault at its next touch, and tells what happened to it. */
 static void evict(struct pgt_fifo *fifo, struct entry *entry, struct flush *flush)
 {
 	struct vm_area_struct *vma = vma_lookup(flush->mm, entry->addr);
-	struct pgt_walk walk = { .move_dirty = true };
+	struct pgt_walk walk = {};
 	unsigned long end = entry->addr + size_of(entry);
 	u8 flags = entry->flags & PGT_ACTIVE_DIRTIED;
 
@@ -259,6 +276,9 @@ static void evict(struct pgt_fifo *fifo, struct entry *entry, struct flush *flus
 		pgt_clean_range(vma, entry->addr, min(end, vma->vm_end), &walk);
 	if (walk.cleaned) {
 		flush_later(flush, entry->addr, end - entry->addr);
+		/* Those beyond keep their bits, and count as dirty before when they come again. */
+		if (walk.dirty && flush->n_dirty < MOST_DIRTY && end - entry->addr == PAGE_SIZE)
+			flush->dirty[flush->n_dirty++] = entry->addr;
 		if (walk.dirty && !(entry->flags & WAS_DIRTY))
 			flags |= PGT_ACTIVE_DIRTIED;
 		if (entry->flags & PGT_ACTIVE_REREFERENCED || (entry->flags & AGED && walk.young))
@@ -274,17 +294,7 @@ static void evict(struct pgt_fifo *fifo, struct entry *entry, struct flush *flus
 	} else {
 		flags = PGT_ACTIVE_GONE;
 	}
-	{
-		struct pgt_active rec = {
-			.tgid = current->tgid,
-			.object = entry->object,
-			.addr = entry->addr,
-			.page = entry->page,
-			.since_ns = entry->since_ns,
-		};
-
-		pgt_emit(PGT_REFS, &rec, PGT_KIND_ACTIVE, flags, sizeof(rec), true);
-	}
+	emit_active(entry, flags);
 }
 
 /* Entries beyond N leave, oldest first. */
@@ -328,7 +338,7 @@ static void age(struct pgt_fifo *fifo, struct flush *flush)
 		for (i = 0; i < n; i++) {
 			struct vm_area_struct *vma = vma_lookup(flush->mm, addr[i]);
 
-			if (vma && pgt_age_page(vma, addr[i]))
+			if (vma && pgt_vma_cleanable(vma) && pgt_age_page(vma, addr[i]))
 				flush_later(flush, addr[i], size[i]);
 		}
 	} while (n == BATCH);
@@ -370,10 +380,22 @@ static void clean_ranges(struct pgt_fifo *fifo, struct mm_struct *mm, struct pgt
 	}
 }
 
+static void move_dirty(const struct flush *flush)
+{
+	unsigned int i;
+
+	for (i = 0; i < flush->n_dirty; i++) {
+		struct vm_area_struct *vma = vma_lookup(flush->mm, flush->dirty[i]);
+
+		if (vma && pgt_vma_cleanable(vma))
+			pgt_move_dirty(vma, flush->dirty[i]);
+	}
+}
+
 /* The current thread's own address space; it owns the space meanwhile. */
 static void trim_space(struct pgt_space *space, struct mm_struct *mm)
 {
-	struct pgt_walk walk = { .move_dirty = true };
+	struct pgt_walk walk = {};
 	struct flush flush = { .mm = mm };
 	u32 n = READ_ONCE(pgt_set.fifo), turn = READ_ONCE(pgt_set.turn);
 	struct pgt_fifo *fifo, *old;
@@ -403,6 +425,7 @@ static void trim_space(struct pgt_space *space, struct mm_struct *mm)
 		pgt_flush_tlb_mm(mm);
 	else
 		flush_now(&flush);
+	move_dirty(&flush);
 	dec_tlb_flush_pending(mm);
 	mmap_read_unlock(mm);
 out:
@@ -481,6 +504,7 @@ void pgt_fifo_touch(struct pgt_thread *t, struct pgt_space *space, u32 object, u
 		.object = object,
 		.flags = (write ? PGT_ACTIVE_DIRTIED : 0) | (dirty ? WAS_DIRTY : 0),
 	};
+	struct entry gone = {};
 	bool more;
 
 	entry.addr = addr & ~(size_of(&entry) - 1);
@@ -491,14 +515,22 @@ void pgt_fifo_touch(struct pgt_thread *t, struct pgt_space *space, u32 object, u
 	entry.since_ns = now;
 	spin_lock(&fifo->lock);
 	known = __find(fifo, entry.addr);
-	if (known)
+	if (!known) {
+		__push(fifo, &entry);
+	} else if (known->object == object && known->page == page) {
 		/* Another thread's touch, or the first write after a read. */
 		known->flags |= PGT_ACTIVE_REREFERENCED | (entry.flags & PGT_ACTIVE_DIRTIED);
-	else
-		__push(fifo, &entry);
+	} else {
+		/* What was mapped here is gone: its place in the queue goes to what is. */
+		gone = *known;
+		entry.chain = known->chain;
+		*known = entry;
+	}
 	more = fifo->next - fifo->oldest > fifo->n || fifo->overflow ||
 	       wants_room(fifo);
 	spin_unlock(&fifo->lock);
+	if (gone.object)
+		emit_active(&gone, PGT_ACTIVE_GONE);
 	if (more)
 		trim_later(t, space);
 }

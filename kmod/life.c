@@ -150,8 +150,9 @@ void pgt_on_exit(struct task_struct *task)
 				task->signal->group_exit_code : task->exit_code,
 		};
 
-		if (!proc->named)
-			pgt_announce_process(proc, task, proc->how);
+		/* It does not come again: if there is no room for its name now, it is lost. */
+		if (!proc->named && !pgt_announce_process(proc, task, proc->how))
+			pgt_count_lost(PGT_NAMES);
 		pgt_emit(PGT_NAMES, &rec, PGT_KIND_EXIT, 0, sizeof(rec), true);
 		pgt_proc_forget(proc);
 	}

@@ -61,7 +61,6 @@ static int system_call(void)
 		case 90:
 		case 192: return __NR_mmap;
 		case 125: return __NR_mprotect;
-		case 163: return __NR_mremap;
 		case 380: return __NR_pkey_mprotect;
 		default: return -1;
 		}
@@ -199,7 +198,7 @@ static void notrace unmap_hook(unsigned long ip, unsigned long parent_ip,
 	struct pgt_thread *t;
 	int bit;
 
-	/* At exec and exit the address space is not current any more; a move is told as such. */
+	/* At exec and exit the address space is not current any more; a move is told as such (but for 32-bit programs). */
 	if (vma->vm_mm != current->mm || system_call() == __NR_mremap)
 		return;
 	bit = ftrace_test_recursion_trylock(ip, parent_ip);
@@ -289,7 +288,8 @@ off:
 	if (vma_on)
 		unregister_kprobe(&vma_probe);
 	if (mmap_on && mremap_on)
-		pgt_lost_elsewhere(PGT_LOST_PROBE_MISSED, mmap_probe.nmissed + mremap_probe.nmissed);
+		pgt_lost_elsewhere(PGT_LOST_PROBE_MISSED,
+				   mmap_probe.nmissed + mremap_probe.nmissed + vma_probe.nmissed);
 	mmap_probe.nmissed = mremap_probe.nmissed = 0;
 	on = vma_on = mmap_on = mremap_on = false;
 	return err;

@@ -30,6 +30,7 @@ enum { PGT_REFS, PGT_NAMES, PGT_NR_CHANNELS };
 
 /* One address space of traced processes. */
 struct pgt_space {
+	u64 serial;			/* never used again, unlike its address */
 	struct hlist_node node;
 	struct mm_struct *mm;		/* its struct is held (mm_count), not what is mapped */
 	refcount_t users;		/* processes, and whoever works on it */
@@ -58,6 +59,7 @@ struct pgt_proc {
 	u32 news;			/* counts what its PROCESS records have to tell */
 	u8 how;				/* PGT_PROCESS_* of the next or last one */
 	bool named;			/* its PROCESS record is out */
+	bool doubtful;			/* its target was taken back while it came in */
 	bool moved;			/* it was renamed, or put into another cgroup */
 	bool gone;			/* not traced any more */
 	bool forgotten;			/* and nothing is owed */
@@ -85,7 +87,7 @@ struct pgt_thread {
 	unsigned int next_recent;
 	/* The mapping it used last, whose object is named and which is announced. */
 	unsigned long last_start, last_end;
-	struct pgt_space *last_space;
+	u64 last_space;			/* its serial number */
 	struct pgt_obj *last_obj;
 	bool work_queued;		/* it trims the FIFO before it returns to user mode */
 	struct rcu_head rcu;
@@ -137,6 +139,7 @@ bool pgt_relay_ready(void);
 struct dentry *pgt_create_file(const char *name, umode_t mode, struct dentry *parent, void *data,
 			       const struct file_operations *fops);
 
+void pgt_count_lost(int ch);
 void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted, u64 now);
 
 /*
@@ -373,7 +376,6 @@ struct pgt_walk {
 	u64 cleaned;			/* pages made to fault */
 	u64 skipped;			/* pages left present: they are active */
 	struct pgt_fifo *keep;		/* NULL, or the FIFO whose pages stay */
-	bool move_dirty;		/* so that the next dirty bit tells of a new write */
 	bool dirty, young;		/* of the last page cleaned, before */
 };
 
@@ -381,6 +383,7 @@ bool pgt_vma_cleanable(const struct vm_area_struct *vma);
 void pgt_clean_range(struct vm_area_struct *vma, unsigned long start, unsigned long end,
 		     struct pgt_walk *walk);
 void pgt_clean_space(struct mm_struct *mm, struct pgt_walk *walk);
+void pgt_move_dirty(struct vm_area_struct *vma, unsigned long addr);
 bool pgt_age_page(struct vm_area_struct *vma, unsigned long addr);
 
 /* fifo.c */

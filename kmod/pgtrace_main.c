@@ -261,6 +261,18 @@ static int snapshot(const char *word)
 	return err;
 }
 
+/* By the number that the writer knows it by. */
+static int set_recorder(pid_t nr)
+{
+	struct pid *pid = nr ? find_get_pid(nr) : NULL;
+
+	if (nr && !pid)
+		return -ESRCH;
+	pgt_set.recorder = pid_nr(pid);	/* 0 for none */
+	put_pid(pid);
+	return 0;
+}
+
 /* One of two words; -1: another. */
 static int either(const char *word, const char *zero, const char *one)
 {
@@ -340,10 +352,7 @@ static int execute(char *line)
 		return set_clean(number);
 	if (!strcmp(word, "fifo"))
 		return set_fifo(number);
-	if (state == RECORDING)
-		return -EBUSY;
-	pgt_set.recorder = number;
-	return 0;
+	return state == RECORDING ? -EBUSY : set_recorder(number);
 }
 
 static ssize_t control_write(struct file *file, const char __user *from, size_t n, loff_t *pos)

@@ -133,8 +133,9 @@ static __always_inline bool is_major(struct vm_area_struct *vma, enum pte_state 
 
 	if (state == PTE_SWAPPED)
 		return true;
-	if (state != PTE_EMPTY || !vma->vm_file)
-		return false;
+	if (state != PTE_EMPTY || !vma->vm_file ||
+	    vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO) || vma_is_dax(vma))
+		return false;	/* what is mapped there is memory, or a device's */
 	mapping = vma->vm_file->f_mapping;
 	switch (mapping->host->i_sb->s_magic) {
 	case TMPFS_MAGIC:
@@ -193,7 +194,7 @@ static __always_inline bool same_mapping(struct pgt_thread *t, struct pgt_space 
 	struct inode *inode;
 
 	if (t->last_start != vma->vm_start || t->last_end != vma->vm_end ||
-	    t->last_space != space || !obj)
+	    t->last_space != space->serial || !obj)
 		return false;
 	if (vma_is_anonymous(vma))
 		return !obj->ino;
@@ -220,7 +221,7 @@ static noinline struct pgt_obj *name_object(struct pgt_thread *t, struct pgt_spa
 	all = pgt_announce_mapping(space, vma, obj, t->proc->tgid);
 	t->last_start = vma->vm_start;
 	t->last_end = vma->vm_end;
-	t->last_space = space;
+	t->last_space = space->serial;
 	t->last_obj = all && obj->named && t->proc->named ? obj : NULL;
 	return obj;
 }
@@ -345,10 +346,11 @@ static void exit_hook(void *data, struct task_struct *task)
 	pgt_on_exit(task);
 }
 
+/* exit first: whoever is taken in from now on leaves again. */
 static struct pgt_point points[] = {
+	{ "sched_process_exit", exit_hook },
 	{ "sched_process_fork", fork_hook },
 	{ "sched_process_exec", exec_hook },
-	{ "sched_process_exit", exit_hook },
 	{ "task_rename", rename_hook },
 #ifdef CONFIG_CGROUPS
 	{ "cgroup_attach_task", move_hook },

@@ -9,6 +9,7 @@
  */
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
+#include <linux/page_table_check.h>
 #include <linux/pagemap.h>
 
 #include "pgtrace.h"
@@ -48,21 +49,6 @@ static pmd_t cleaned_pmd(pmd_t old)
 	return __pmd(cleaned(was, pmd_val(old), PHYSICAL_PMD_PAGE_MASK));
 }
 
-/*
- * Moves the dirty bit of an anonymous page from its PTE to the page, where
- * reclaim looks too: the PTE then tells of writes from now on. Pages of files
- * keep theirs, because file systems want to hear of a page's first write.
- */
-static pte_t move_dirty(pte_t pte)
-{
-	struct page *page = pte_page(pte);
-
-	if (!PageAnon(page))
-		return pte;
-	set_page_dirty(page);
-	return __pte(pte_val(pte) & ~(pteval_t)DIRTY_BITS);
-}
-
 static void clean_ptes(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr,
 		       unsigned long end, struct pgt_walk *walk)
 {
@@ -75,13 +61,11 @@ static void clean_ptes(struct vm_area_struct *vma, pmd_t *pmd, unsigned long add
 		return;
 	for (; addr < end; addr += PAGE_SIZE, pte++) {
 		pte_t old = READ_ONCE(*pte);
-		bool zero;
 
 		if (!pte_present(old) || pte_protnone(old))
 			continue;
 		/* Special entries belong to drivers, but for the zero page. */
-		zero = pte_special(old) && is_zero_pfn(pte_pfn(old));
-		if (pte_special(old) && !zero)
+		if (pte_special(old) && !is_zero_pfn(pte_pfn(old)))
 			continue;
 		walk->scanned++;
 		if (walk->keep && pgt_fifo_holds(walk->keep, addr)) {
@@ -91,8 +75,6 @@ static void clean_ptes(struct vm_area_struct *vma, pmd_t *pmd, unsigned long add
 		old = ptep_get_and_clear(mm, addr, pte);
 		walk->dirty = pte_dirty(old);
 		walk->young = pte_young(old);
-		if (walk->move_dirty && walk->dirty && !zero)
-			old = move_dirty(old);
 		set_pte_at(mm, addr, pte, cleaned_pte(old));
 		walk->cleaned++;
 	}
@@ -115,12 +97,28 @@ static void clean_huge(struct vm_area_struct *vma, pmd_t *pmd, unsigned long add
 			while (!try_cmpxchg((pmdval_t *)pmd, (pmdval_t *)&old,
 					    pmd_val(cleaned_pmd(old))))
 				;
+#if PGT_NEW_MM
+			page_table_check_pmd_clear(vma->vm_mm, old);
+#else
+			page_table_check_pmd_clear(vma->vm_mm, addr & PMD_MASK, old);
+#endif
 			walk->dirty = pmd_dirty(old);
 			walk->young = pmd_young(old);
 			walk->cleaned++;
 		}
 	}
 	spin_unlock(ptl);
+}
+
+/*
+ * Does it point to a page table? By one reading: an entry may turn from empty to a
+ * huge page at any time, but what once was a table stays one under the mmap lock.
+ */
+static bool is_table(pmd_t *pmd)
+{
+	pmd_t e = READ_ONCE(*pmd);
+
+	return !pmd_none(e) && pmd_present(e) && !pmd_leaf(e);
 }
 
 static void clean_pmds(struct vm_area_struct *vma, pud_t *pud, unsigned long addr,
@@ -138,8 +136,7 @@ static void clean_pmds(struct vm_area_struct *vma, pud_t *pud, unsigned long add
 			}
 			pgt_split_huge_pmd(vma, pmd, addr);
 		}
-		if (pmd_none(READ_ONCE(*pmd)) || !pmd_present(READ_ONCE(*pmd)) ||
-		    pmd_leaf(READ_ONCE(*pmd)))
+		if (!is_table(pmd))
 			continue;
 		clean_ptes(vma, pmd, addr, next, walk);
 		cond_resched();
@@ -151,7 +148,7 @@ static pud_t *pud_of(struct mm_struct *mm, unsigned long addr)
 {
 	pgd_t *pgd = pgd_offset(mm, addr);
 	p4d_t *p4d;
-	pud_t *pud;
+	pud_t *pud, e;
 
 	if (pgd_none(READ_ONCE(*pgd)))
 		return NULL;
@@ -159,9 +156,8 @@ static pud_t *pud_of(struct mm_struct *mm, unsigned long addr)
 	if (p4d_none(READ_ONCE(*p4d)))
 		return NULL;
 	pud = pud_offset(p4d, addr);
-	if (pud_none(READ_ONCE(*pud)) || !pud_present(READ_ONCE(*pud)) || pud_leaf(READ_ONCE(*pud)))
-		return NULL;
-	return pud;
+	e = READ_ONCE(*pud);
+	return pud_none(e) || !pud_present(e) || pud_leaf(e) ? NULL : pud;
 }
 
 /* Drivers' mappings, hugetlb and memory without access are left alone. */
@@ -196,6 +192,37 @@ void pgt_clean_space(struct mm_struct *mm, struct pgt_walk *walk)
 			pgt_clean_range(vma, vma->vm_start, vma->vm_end, walk);
 }
 
+/*
+ * Moves the dirty bit of an anonymous page from its cleaned PTE to the page, where
+ * reclaim looks too: the PTE then tells of writes from now on. Only after the TLBs
+ * were flushed: until then a processor may write through an old entry, and whoever
+ * unmaps the page must see by the bit that it has to flush before it reads the page.
+ * Pages of files keep theirs: file systems want to hear of a page's first write.
+ */
+void pgt_move_dirty(struct vm_area_struct *vma, unsigned long addr)
+{
+	pud_t *pud = pud_of(vma->vm_mm, addr);
+	spinlock_t *ptl;
+	pmd_t *pmd;
+	pte_t *pte, old;
+
+	if (!pud)
+		return;
+	pmd = pmd_offset(pud, addr);
+	if (!is_table(pmd))
+		return;
+	pte = pgt_pte_lock(vma->vm_mm, pmd, addr, &ptl);
+	if (!pte)
+		return;
+	old = READ_ONCE(*pte);
+	if (pte_protnone(old) && pte_dirty(old) && !pte_special(old) && PageAnon(pte_page(old))) {
+		set_page_dirty(pte_page(old));
+		old = ptep_get_and_clear(vma->vm_mm, addr, pte);
+		set_pte_at(vma->vm_mm, addr, pte, __pte(pte_val(old) & ~(pteval_t)DIRTY_BITS));
+	}
+	pte_unmap_unlock(pte, ptl);
+}
+
 /* Forgets that the page was accessed, so that it shows whether it is again. */
 bool pgt_age_page(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -215,7 +242,7 @@ bool pgt_age_page(struct vm_area_struct *vma, unsigned long addr)
 		spin_unlock(ptl);
 		return young;
 	}
-	if (pmd_none(READ_ONCE(*pmd)) || !pmd_present(READ_ONCE(*pmd)))
+	if (!is_table(pmd))
 		return false;
 	pte = pgt_pte_lock(vma->vm_mm, pmd, addr, &ptl);
 	if (!pte)

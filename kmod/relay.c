@@ -47,6 +47,8 @@ static DEFINE_PER_CPU(u64 *, first_seqs);
 
 static int names_subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, size_t padding)
 {
+	/* Also for a CPU that comes when a recording runs: relay makes its buffer then. */
+	(*per_cpu_ptr(&pgt_counts, buf->cpu))[PGT_NAMES].buf = buf;
 	return !relay_buf_full(buf);
 }
 
@@ -56,6 +58,7 @@ static int refs_subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, si
 	size_t n = buf->chan->n_subbufs, at = (subbuf - buf->start) / buf->chan->subbuf_size;
 	u64 *first = *per_cpu_ptr(&first_seqs, buf->cpu);
 
+	c->buf = buf;
 	if (relay_buf_full(buf)) {
 		if (!overwrite || c->frozen)
 			return 0;
@@ -102,20 +105,45 @@ static const struct rchan_callbacks names_callbacks = {
 	.remove_buf_file = remove_buf_file,
 };
 
-/* len bytes of this CPU's channel, or NULL. */
-static __always_inline void *room(struct rchan_buf *buf, u16 len)
+/*
+ * The next sub-buffer of a channel. Relay must not find itself full: its reader, on
+ * another CPU, would take that for overwriting and skip what it has not read. So
+ * the last free sub-buffer is asked for only when there is one.
+ */
+static bool next_subbuf(struct rchan_buf *buf, int ch, u16 len)
 {
-	if (unlikely(buf->offset + len > buf->chan->subbuf_size) &&
-	    !relay_switch_subbuf(buf, len))
+	bool full = buf->subbufs_produced + 1 - READ_ONCE(buf->subbufs_consumed) >=
+		    buf->chan->n_subbufs;
+
+	if (full && (ch != PGT_REFS || !overwrite || pgt_count_of(PGT_REFS)->frozen))
+		return false;
+	return relay_switch_subbuf(buf, len);
+}
+
+/* len bytes of this CPU's channel, or NULL. */
+static __always_inline void *room(int ch, u16 len)
+{
+	struct rchan_buf *buf = pgt_count_of(ch)->buf;
+
+	if (unlikely(buf->offset + len > buf->chan->subbuf_size) && !next_subbuf(buf, ch, len))
 		return NULL;
 	return buf->data + buf->offset;
+}
+
+/* A record of the names channel that nobody will try to write again. */
+void pgt_count_lost(int ch)
+{
+	preempt_disable_notrace();
+	/* More than ever fits: it is counted as any other. */
+	pgt_reserve(ch, PGT_KIND_LOST, 0, U16_MAX, true, ktime_get_mono_fast_ns());
+	preempt_enable_notrace();
 }
 
 /* Tells the pending loss of channel `of` in channel `ch`. */
 static noinline bool emit_pending(int of, int ch, u64 now)
 {
 	struct pgt_count *c = pgt_count_of(of), *to = pgt_count_of(ch);
-	struct pgt_lost *rec = room(to->buf, sizeof(*rec));
+	struct pgt_lost *rec = room(ch, sizeof(*rec));
 
 	if (!rec)
 		return false;
@@ -143,7 +171,7 @@ void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted, u64 now)
 	void *rec = NULL;
 
 	if (likely(!c->pending) || emit_pending(ch, ch, now))
-		rec = room(c->buf, len);
+		rec = room(ch, len);
 	if (likely(rec)) {
 		pgt_fill_header(rec, kind, flags, len, c->seq++, now);
 		return rec;

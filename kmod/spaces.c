@@ -21,6 +21,7 @@
 static struct hlist_head spaces[1 << SPACE_BITS];	/* those that a traced process uses */
 /* All changes, and who is in which space. Taken with interrupts off, inside of other locks. */
 static DEFINE_SPINLOCK(lock);
+static u64 serials;
 
 /*
  * A process that is not traced but runs in a traced space (vfork) takes the flag
@@ -150,6 +151,7 @@ struct pgt_space *pgt_space_enter(struct pgt_proc *proc, struct mm_struct *mm)
 		if (!space) {
 			space = fresh;
 			fresh = NULL;
+			space->serial = ++serials;
 			__open(space, mm, proc);
 		} else {
 			refcount_inc(&space->users);

@@ -344,9 +344,14 @@ struct pgt_thread *pgt_take_in(struct task_struct *task, const struct pgt_entry 
 		settle_proc(proc);
 	/* The target may have been taken back before we were to be found. */
 	smp_mb();
-	if (!pgt_reasons_stand(reasons) && !pgt_reconsider(proc, false, 0))
-		return NULL;
-	return mine;
+	if (likely(pgt_reasons_stand(reasons)))
+		return mine;
+	if (entry->quiet) {	/* leaving takes locks that the caller may hold */
+		WRITE_ONCE(proc->doubtful, true);
+		pgt_settle_soon();
+		return mine;
+	}
+	return pgt_reconsider(proc, false, 0) ? mine : NULL;
 }
 
 /* --- all of them --- */
@@ -401,6 +406,8 @@ static void settle(struct work_struct *work)
 	list_for_each_entry_rcu(proc, &all, all) {
 		if (xchg(&proc->moved, false))
 			settle_move(proc);
+		if (xchg(&proc->doubtful, false))
+			pgt_reconsider(proc, false, 0);
 		done &= settle_proc(proc);
 	}
 	rcu_read_unlock();
