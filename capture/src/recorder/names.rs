@@ -69,12 +69,20 @@ struct Window {
     since_ns: u64,
     /// First number, and when it was learned: one entry a block.
     times: VecDeque<(u64, u64)>,
-    /// What was latest when the window began and is not any more, with the number of what replaced it.
-    replaced: VecDeque<(u64, Box<[u8]>)>,
+    /// What was replaced since the window began: it was true at its begin, if it had been learned by then.
+    replaced: VecDeque<Replaced>,
     /// Bytes of the log and of `replaced`.
     bytes: usize,
     /// Processes that ended, until somebody asks.
     exits: Vec<u32>,
+}
+
+/// A record that was the latest until number `until` came.
+#[derive(Debug)]
+struct Replaced {
+    until: u64,
+    number: u64,
+    bytes: Box<[u8]>,
 }
 
 impl Names {
@@ -211,12 +219,13 @@ impl Inner {
                 bytes: bytes.into(),
             };
             let before = self.known.insert(key, known);
-            // It may be in use since before the window; if it is younger, the log has it.
-            if let (Some(window), Some(before)) = (&mut self.window, before)
-                && before.number < window.begin
-            {
+            if let (Some(window), Some(before)) = (&mut self.window, before) {
                 window.bytes += before.bytes.len();
-                window.replaced.push_back((number, before.bytes));
+                window.replaced.push_back(Replaced {
+                    until: number,
+                    number: before.number,
+                    bytes: before.bytes,
+                });
             }
         }
         self.log.insert(number, (cpu, bytes.into()));
@@ -231,7 +240,8 @@ impl Inner {
         };
         let mut known: Vec<_> = self.known.values().filter(|k| k.number < begin).collect();
         known.sort_unstable_by_key(|k| k.number);
-        let replaced = replaced.into_iter().flatten().map(|(_, bytes)| &**bytes);
+        let replaced = replaced.into_iter().flatten();
+        let replaced = replaced.filter(|r| r.number < begin).map(|r| &*r.bytes);
         let known = known.into_iter().map(|k| &*k.bytes);
         let log = self.log.range(begin..).map(|(_, (_, bytes))| &**bytes);
         replaced.chain(known).chain(log).collect()
@@ -288,11 +298,9 @@ impl Inner {
         let rest = self.log.split_off(&oldest);
         let gone = std::mem::replace(&mut self.log, rest);
         if let Some(window) = &mut self.window {
-            let still = window
-                .replaced
-                .partition_point(|(until, _)| *until < oldest);
+            let still = window.replaced.partition_point(|r| r.until < oldest);
             let gone = gone.values().map(|(_, bytes)| bytes.len());
-            let replaced = window.replaced.drain(..still).map(|(_, bytes)| bytes.len());
+            let replaced = window.replaced.drain(..still).map(|r| r.bytes.len());
             let bytes: usize = gone.chain(replaced).sum();
             window.bytes = window.bytes.saturating_sub(bytes);
         }
@@ -457,5 +465,138 @@ mod tests {
         let (_, first) = names.begin_chunk(0);
         assert_eq!(told(&first).len(), 60);
         assert!(first.len() > 1 && first.iter().all(|piece| piece.len() <= PIECE));
+    }
+
+    fn anon(cpu: u16, seq: u64, object: u32, tgid: u32) -> Record {
+        Record::Object(Object {
+            stamp: stamp(cpu, seq),
+            object,
+            tgid,
+            dev_major: 0,
+            dev_minor: 0,
+            ino: 0,
+            generation: 0,
+            kind: ObjectKind::Anon,
+            path: None,
+            deleted: false,
+            truncated: false,
+        })
+    }
+
+    fn learn_at(names: &Names, now_ns: u64, records: &[Record]) {
+        let mut bytes = Vec::new();
+        records.iter().for_each(|r| wire::encode(r, &mut bytes));
+        names.learn_at(records[0].stamp().cpu, &bytes, now_ns, usize::MAX);
+    }
+
+    #[test]
+    fn a_processs_memory_is_forgotten_with_it_and_files_are_not() {
+        let names = Names::default();
+        let mut file = anon(0, 2, 2, 7);
+        if let Record::Object(o) = &mut file {
+            o.ino = 5;
+        }
+        learn(
+            &names,
+            0,
+            &[
+                process(0, 0, 7, "sh"),
+                anon(0, 1, 1, 7),
+                file,
+                exit(0, 3, 7),
+            ],
+        );
+        let (a, first) = names.begin_chunk(0);
+        assert_eq!(told(&first), ["process 0:0", "object 0:1", "object 0:2"]);
+        names.end_chunk(a, names.now());
+        assert_eq!(told(&names.begin_chunk(0).1), ["object 0:2"]);
+    }
+
+    #[test]
+    fn in_memory_names_are_as_of_the_window() {
+        let names = Names::in_memory();
+        learn_at(
+            &names,
+            100,
+            &[process(0, 0, 7, "sh"), process(0, 1, 8, "dd")],
+        );
+        learn_at(&names, 200, &[process(1, 0, 7, "sort"), anon(1, 1, 1, 8)]);
+        learn_at(&names, 300, &[exit(0, 2, 8), process(0, 3, 7, "uniq")]);
+        let now = |names: &Names| {
+            let (mark, first) = names.begin_chunk(0);
+            names.end_chunk(mark, 0);
+            told(&first)
+        };
+        let all = [
+            "process 0:0",
+            "process 0:1",
+            "process 1:0",
+            "object 1:1",
+            "exit 0:2",
+            "process 0:3",
+        ];
+        assert_eq!(
+            (now(&names), names.since_ns()),
+            (all.map(String::from).to_vec(), 0)
+        );
+        // What was true at 150 is: "sh" until "sort" took its place.
+        names.slide(150);
+        assert_eq!(
+            (now(&names), names.since_ns()),
+            (all.map(String::from).to_vec(), 100)
+        );
+        // At 250 it was "sort", and process 8 lived.
+        names.slide(250);
+        assert_eq!(
+            now(&names),
+            [
+                "process 1:0",
+                "process 0:1",
+                "object 1:1",
+                "exit 0:2",
+                "process 0:3"
+            ]
+        );
+        // Now only "uniq" is left.
+        names.slide(350);
+        assert_eq!(now(&names), ["process 0:3"]);
+        assert_eq!(names.since_ns(), 300);
+        let inner = names.lock();
+        let window = inner.window.as_ref().unwrap();
+        assert_eq!(
+            (window.bytes, window.replaced.len(), window.times.len()),
+            (0, 0, 0)
+        );
+        assert!(inner.log.is_empty() && inner.ended.is_empty() && inner.known.len() == 1);
+    }
+
+    #[test]
+    fn in_memory_the_past_is_bounded_and_what_lives_stays() {
+        const MOST: usize = 10_000;
+        let names = Names::in_memory();
+        learn_at(&names, 1, &[process(0, 0, 7, "sh")]);
+        for i in 1..1000u64 {
+            let tgid = 100 + i as u32;
+            let mut bytes = Vec::new();
+            for record in [
+                process(0, 3 * i, tgid, "x"),
+                anon(0, 3 * i + 1, tgid, tgid),
+                exit(0, 3 * i + 2, tgid),
+            ] {
+                wire::encode(&record, &mut bytes);
+            }
+            names.learn_at(0, &bytes, 1000 + i, MOST);
+            let inner = names.lock();
+            let held: usize = inner.log.values().map(|(_, b)| b.len()).sum();
+            assert_eq!(inner.window.as_ref().unwrap().bytes, held);
+            assert!(held <= MOST && inner.known.len() < 200);
+        }
+        // Only references from then on have all their names; whoever lives is known all the same.
+        assert!(names.since_ns() > 1900, "{}", names.since_ns());
+        let (_, first) = names.begin_chunk(0);
+        let told = told(&first);
+        assert_eq!(told[0], "process 0:0");
+        assert_eq!(told.last().unwrap(), "exit 0:2999");
+        assert_eq!(names.take_exits().len(), 999);
     }
 }

@@ -87,7 +87,11 @@ impl Fake {
 
     /// `record -o OUT` with more arguments, started.
     pub fn record(&self, args: &[&str]) -> Recorder {
-        let out = self.out();
+        self.record_to(&self.out(), args)
+    }
+
+    /// `record -o FOLDER` with more arguments, started.
+    pub fn record_to(&self, out: &Path, args: &[&str]) -> Recorder {
         let args = [&["record", "-o", out.to_str().unwrap()], args].concat();
         Recorder(self.recorder(&args).spawn().unwrap())
     }
@@ -131,6 +135,11 @@ impl Recorder {
 
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
+    }
+
+    /// Its end by a signal that it cannot catch.
+    pub fn end_by_signal(mut self) {
+        assert_eq!(self.0.wait().unwrap().code(), None);
     }
 
     /// Its end: exit code and what it said. Its stdout must be empty: it is for data.
