@@ -4,13 +4,13 @@
 # each_planted COMMAND: COMMAND NAME KERNEL PATTERN STEP.. for each; PATTERN is what the kernel or the steps then say.
 each_planted() {
     local find=$1
-    "$find" sleep_in_hook debug61 'BUG: (sleeping function called from invalid context|scheduling while atomic)' watch brief
-    "$find" use_after_free debug61 'BUG: KASAN: (slab-)?use-after-free in ' watch brief
-    "$find" lock_order debug61 'possible circular locking dependency' watch brief
-    "$find" lock_kept debug61 'BUG: (sleeping function called from invalid context|scheduling while atomic)|held lock freed|lock held when' watch brief
-    "$find" walk_unlocked debug61 'suspicious RCU usage|kernel BUG at .*mmap_lock|WARNING:.*(mmap_lock|maple)' watch brief
-    "$find" plain_store debug61 'kernel BUG at mm/page_table_check' watch brief
-    "$find" overread debug61 'BUG: KASAN: .*out-of-bounds' watch FUZZ=5 fuzz_only
+    "$find" sleep_in_hook debug61 'BUG: (sleeping function called from invalid context|scheduling while atomic)' brief
+    "$find" use_after_free debug61 'BUG: KASAN: (slab-)?use-after-free in ' brief
+    "$find" lock_order debug61 'possible circular locking dependency' brief
+    "$find" lock_kept debug61 'BUG: (sleeping function called from invalid context|scheduling while atomic)|held lock freed|lock held when' brief
+    "$find" walk_unlocked debug61 'suspicious RCU usage|kernel BUG at .*mmap_lock|WARNING:.*(mmap_lock|maple)' brief
+    "$find" plain_store debug61 'kernel BUG at mm/page_table_check' brief
+    "$find" overread debug61 'BUG: KASAN: .*out-of-bounds' FUZZ=5 fuzz_only
     "$find" leak_a_fault debug61 '^FAIL kmemleak' watch brief verdict
     # What only the memory's own check can see, and what the count of slab objects sees.
     "$find" forgets_dirty 6.1 'torture: .*WRONG' TORTURE=30 pressure_only

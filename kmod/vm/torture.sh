@@ -42,7 +42,7 @@ programs=$("$VM_DIR/workloads/build.sh")
 machine() {
     local kernel=$1 out=$2 options=(--memory 1024)
     shift 2
-    [[ $kernel != debug61 ]] || options=(--memory 2048 --qemu-arg -M --qemu-arg q35 --append kasan_multi_shot)
+    [[ $kernel != debug61 ]] || options=(--memory 1024 --qemu-arg -M --qemu-arg q35 --append kasan_multi_shot)
     code=0
     "$VM_DIR/run.sh" --kernel "$kernel" --cpus 2 --one-thread --timeout "${limit:-7200}" "${options[@]}" \
         --file "$programs/workload" --file "$programs/torture" --file "$programs/fuzz" \
@@ -72,20 +72,25 @@ torture() { # torture KERNEL STEP..
 
 # What proves itself by being found: the run must fail, and say what the bug is.
 find_planted() { # find_planted NAME KERNEL PATTERN STEP..
-    local bug=$1 kernel=$2 pattern=$3 out=$work/planted-$1 start=$SECONDS
+    local bug=$1 kernel=$2 pattern=$3 out=$work/planted-$1 start=$SECONDS running
     shift 3
     [[ -z $only || " $only " == *" $bug "* ]] || return 0
     # run.sh and build.sh find the module by these.
     export PGTRACE_KMOD_SRC=$out.src PGTRACE_KMOD_OUT=$out.built
     plant "$bug" "$REPO_DIR/kmod" "$PGTRACE_KMOD_SRC"
     "$VM_DIR/build.sh" "$kernel" >/dev/null
-    limit=900 machine "$kernel" "$out" "SEED=$seed" "$@"
+    (limit=1800 machine "$kernel" "$out" "SEED=$seed" "$@"; printf '%s\n' "$code" >"$out.code") &
+    running=$!
+    # In the kernel's words, the workload's, or the steps'. Once it is said, the rest does not matter.
+    says() { cat "$out.stdout" "$out/dmesg.txt" "$out/console.log" 2>/dev/null | tr -d '\r' | grep -qaE -- "$pattern"; }
+    while kill -0 $running 2>/dev/null && ! says; do sleep 2; done
+    pkill -TERM -P $running 2>/dev/null || true # run.sh stops its machine
+    wait $running || true
     unset PGTRACE_KMOD_SRC PGTRACE_KMOD_OUT
-    # In the kernel's words, the workload's, or the steps'.
-    if cat "$out.stdout" "$out/dmesg.txt" "$out/console.log" 2>/dev/null | tr -d '\r' | grep -qE -- "$pattern"; then
+    if says; then
         ok "planted bug $bug is found ($((SECONDS - start)) s)"
     else
-        failed "planted bug $bug is NOT found: exit code $code"$'\n'"$(tail -n 20 "$out.stdout" "$out.stderr")"
+        failed "planted bug $bug is NOT found: exit code $(<"$out.code")"$'\n'"$(tail -n 20 "$out.stdout" "$out.stderr")"
     fi
 }
 

@@ -32,7 +32,7 @@ counter() { awk -v name="$1" '$1 == name { print $2 }' /proc/vmstat; }
 # Pages move, caches are dropped: until $1 exists no more.
 stir() {
     while [ -e "$1" ]; do
-        usleep 200000
+        sleep 1 # compaction is most of the time on a kernel that checks itself
         echo 1 >/proc/sys/vm/compact_memory
         echo 1 >/proc/sys/vm/drop_caches
     done
@@ -74,7 +74,7 @@ torment() {
     control clear && control "pid $pid" && control "level full" || failed "$torment: set-up"
     controls "${commands%%then*}" "$torment"
     control start || failed "$torment: start"
-    touch /tmp/stirring
+    [ -n "$only" ] || touch /tmp/stirring
     stir /tmp/stirring &
     drain
     begin
@@ -85,7 +85,7 @@ torment() {
     esac
     wait "$pid"
     code=$?
-    rm /tmp/stirring
+    rm -f /tmp/stirring
     check "$torment: memory intact, exit code $code$(grep -v '^torture: done' $says | grep -v 'as it must be' | tail -3)" [ "$code" = 0 ]
     check "$torment: both workers got to their end" [ "$(grep -c 'every byte as it must be' $says)" = 2 ]
     deeds $says >/tmp/deeds
