@@ -428,6 +428,17 @@ named_enum! {
     }
 }
 
+impl Event {
+    /// Whether a page was used; otherwise it entered or left the page cache.
+    #[must_use]
+    pub fn is_reference(self) -> bool {
+        match self {
+            Event::Fault | Event::Retouch | Event::Lookup => true,
+            Event::Insert | Event::Evict => false,
+        }
+    }
+}
+
 named_enum! {
     /// How a page was used.
     Access {

@@ -138,6 +138,23 @@ pub fn show_bytes(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
+/// Bytes for people, in powers of 1024, for what was told so (`--memory 1GiB`): `1.5 GiB`.
+#[must_use]
+pub fn show_binary(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 || unit == "TiB" {
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{bytes} B")
+}
+
 /// A count for people: `1,234,567`.
 #[must_use]
 pub fn show_count(count: u64) -> String {
@@ -222,5 +239,8 @@ mod tests {
         assert_eq!(show_count(1_234_567), "1,234,567");
         assert_eq!(show_bytes(999), "999 B");
         assert_eq!(show_bytes(1_500_000_000), "1.5 GB");
+        assert_eq!(show_binary(1023), "1023 B");
+        assert_eq!(show_binary(1536), "1.5 KiB");
+        assert_eq!(show_binary(1 << 40), "1.0 TiB");
     }
 }
