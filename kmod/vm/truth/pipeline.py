@@ -86,9 +86,14 @@ def expected_refs(rec):
             "seq": seq, "ts": clocks.utc(r.time), "cpu": r.cpu, "uid": r.uid, "pid": r.tgid, "tid": r.tid,
             "upid": names.upid(p) if p else r.tgid, "comm": p.comm if p else None,
             "path": (o.path or None) if o else None, "object_kind": o.kind if o else None, "event": r.event,
-            "access": r.access or None, "major": None if r.event == "lookup" else "true" if r.flags & wire.MAJOR else "false",
+            "access": r.access or None, "major": major(r),
             "addr": r.addr or None, "ip": r.ip or None, "object_id": r.object, "page": r.page, "page_order": r.order,
         }
+
+
+def major(r):
+    """Only a fault can say that no I/O was needed."""
+    return "true" if r.flags & wire.MAJOR else "false" if r.event in ("fault", "retouch") else None
 
 
 def compare(what, found, expected):
@@ -116,21 +121,79 @@ def module_count(path):
     return counts
 
 
+def sums(losses):
+    """Records that were lost, and those that were given up on purpose."""
+    losses = list(losses)
+    gone = sum(int(r["count"]) for r in losses if r["cause"] == "overwritten")
+    return sum(int(r["count"]) for r in losses) - gone, gone
+
+
 def accounts(rec, counts, refs, losses):
     """Every record that the module emitted or lost is a row or a counted loss, to the last one."""
     for cpu, c in sorted(counts.items()):
         recs = rec.refs.get(cpu, [])
         rows = sum(1 for r in refs if int(r["cpu"]) == cpu)
-        told = sum(1 for r in recs if isinstance(r, wire.Lost))
-        if c["refs_emitted"] != rows + told:
-            yield f"cpu {cpu}: the module emitted {c['refs_emitted']} records, SQL has {rows} rows and {told} were LOST records"
-        lost = sum(int(r["count"]) for r in losses
-                   if int(r["cpu"]) == cpu and r["channel"] == "refs" and r["cause"] == "buffer_full")
+        others = sum(1 for r in recs if not isinstance(r, wire.Ref))
+        of_cpu = [r for r in losses if int(r["cpu"]) == cpu and r["channel"] == "refs"]
+        gone = sum(int(r["count"]) for r in of_cpu if r["cause"] == "overwritten")
+        if c["refs_emitted"] != rows + others + gone:
+            yield (f"cpu {cpu}: the module emitted {c['refs_emitted']} records, SQL has {rows} rows, {others} were no "
+                   f"references, {gone} were overwritten")
+        lost = sum(int(r["count"]) for r in of_cpu if r["cause"] == "buffer_full")
         if c["refs_lost"] != lost:
             yield f"cpu {cpu}: the module lost {c['refs_lost']} references, SQL counts {lost}"
         names = sum(1 for number, _ in rec.names if number == cpu)
-        if c["names_emitted"] != names:
+        if c["names_emitted"] != names and not rec.keeps_newest():
             yield f"cpu {cpu}: the module emitted {c['names_emitted']} names, the chunks hold {names}"
+
+
+def marks(rec):
+    """The table marks as it must be, in no order; columns that are left out are null."""
+    clocks, names = Clocks(rec), Names(rec)
+
+    def mark(r, kind, **columns):
+        return {"ts": clocks.utc(r.time), "cpu": r.cpu, "kind": kind, **columns}
+
+    def of(r, kind, **columns):
+        p = names.at(r.tgid, r.time)
+        return mark(r, kind, pid=r.tgid, upid=names.upid(p) if p else r.tgid, **columns)
+
+    for r in rec.named(wire.Level):
+        yield mark(r, "level", level=r.to, clean_ms=r.clean_ms)
+    for r in rec.named(wire.Policy):
+        yield mark(r, "policy", policy=r.policy, clean_ms=r.clean_ms, fifo=r.fifo, grain=r.grain, overwrite=bool(r.overwrite))
+    for r in rec.named(wire.Clock):
+        yield mark(r, "clock", monotonic_ns=r.monotonic, utc_ns=r.realtime)
+    for r in rec.named(wire.Clean):
+        yield of(r, "clean", **{"pass": r.number}, scanned=r.scanned, cleaned=r.cleaned, duration_ns=r.end - r.start)
+    for r in rec.named(wire.Process):
+        for flag, kind in ((wire.DETACHED, "detach"), (wire.EXECED, "exec"), (wire.FORKED, "fork"), (wire.ATTACHED, "attach")):
+            if r.flags & flag:
+                yield mark(r, kind, pid=r.tgid, upid=names.upid(r), comm=r.comm)
+                break
+    for r in rec.named(wire.Exit):
+        yield of(r, "exit", exit_code=r.code)
+    for r in rec.named(wire.Map):
+        moved, gone = r.op == "mremap", r.op == "munmap"
+        may = {name: None if gone else bool(r.prot & bit) for name, bit in
+               (("read", 1), ("write", 2), ("exec", 4), ("shared", 8))}
+        yield of(r, r.op, tid=r.tid, object_id=r.object or None, start_addr=r.start, end_addr=r.end, page=r.page,
+                 old_start_addr=r.old_start if moved else None, old_end_addr=r.old_end if moved else None, **may)
+    for r in rec.named(wire.Around):
+        yield of(r, "around", tid=r.tid, object_id=r.object, start_addr=r.addr, page=r.page, pages=r.pages, addr=r.touched)
+    for r in rec.named(wire.Active):
+        yield of(r, "active", object_id=r.object, addr=r.addr, page=r.page, page_order=r.order,
+                 since_ts=clocks.utc(r.since), gone=bool(r.flags & wire.GONE),
+                 **{name: None if r.flags & wire.GONE else bool(r.flags & bit) for name, bit in
+                    (("dirtied", wire.DIRTIED), ("rereferenced", wire.REREFERENCED))})
+
+
+def as_text(row):
+    return {k: v if v is None else str(v).lower() if isinstance(v, bool) else str(v) for k, v in row.items()}
+
+
+def sortable(row):
+    return sorted((k, v or "") for k, v in row.items())
 
 
 def tables(dataset, rec, refs, losses):
@@ -159,14 +222,16 @@ def tables(dataset, rec, refs, losses):
          "shared": "true" if m.prot & 8 else "false", "exec": "true" if m.prot & 4 else "false"}
         for m in sorted(rec.named(wire.Mapping), key=lambda m: (m.start, m.end, m.page, m.tgid, m.object, m.time))))
 
-    yield from compare("marks of the cleaner", sql(
-        dataset, "SELECT *, CAST(ts AS BIGINT) AS ns FROM marks WHERE kind = 'clean' ORDER BY ts, cpu, pid, pass"), (
-        {"ns": clocks.utc(c.time), "cpu": c.cpu, "pid": c.tgid, "pass": c.number, "scanned": c.scanned,
-         "cleaned": c.cleaned, "duration_ns": c.end - c.start} for c in rec.named(wire.Clean)))
+    expected = [as_text(m) for m in marks(rec)]
+    columns = sorted({c for m in expected for c in m} - {"ts", "since_ts"})
+    found = sql(dataset, "SELECT CAST(ts AS BIGINT) AS ts, CAST(since_ts AS BIGINT) AS since_ts, "
+                + ", ".join(f'"{c}"' for c in columns) + " FROM marks")
+    yield from compare("marks", sorted(found, key=sortable), sorted(
+        ({c: m.get(c) for c in ["ts", "since_ts", *columns]} for m in expected), key=sortable))
 
     (capture,) = sql(dataset, "SELECT * FROM captures")
-    lost = sum(int(r["count"]) for r in losses if r["channel"] == "refs")
-    yield from compare("captures", [capture], [{"refs": len(refs), "lost": lost, "emitted": len(refs) + lost,
+    lost, gone = sums(r for r in losses if r["channel"] == "refs")
+    yield from compare("captures", [capture], [{"refs": len(refs), "lost": lost, "emitted": len(refs) + lost + gone,
                                                 "chunks": len(rec.headers), "kernel": rec.headers[0]["kernel"]}])
 
 
@@ -209,7 +274,7 @@ def main():
             raise Failed("\n  ".join(faults))
         faults += accounts(rec, module_count(args.step / "status"), refs, losses)
         faults += tables(dataset, rec, refs, losses)
-        lost = sum(int(r["count"]) for r in losses)
+        lost, _ = sums(losses)
         figures = {}
         if not args.no_truth:
             with open(args.step / "truth", encoding="utf-8") as lines:
@@ -222,8 +287,9 @@ def main():
     if bool(lost) != args.lossy and not args.any_loss:
         faults.append(f"{lost} records were lost")
     emitted = sum(c["refs_emitted"] + c["refs_lost"] for c in module_count(args.step / "status").values())
-    told = sum(isinstance(r, wire.Lost) for recs in rec.refs.values() for r in recs)
-    print(f"emitted {emitted - told} = rows {len(refs)} + lost {sum(int(r['count']) for r in losses if r['channel'] == 'refs')}"
+    others = sum(not isinstance(r, wire.Ref) for recs in rec.refs.values() for r in recs)
+    refs_lost, gone = sums(r for r in losses if r["channel"] == "refs")
+    print(f"emitted {emitted - others} = rows {len(refs)} + lost {refs_lost}{f' + overwritten {gone}' if gone else ''}"
           f", raw bytes a record {rec.bytes / max(len(refs), 1):.1f}")
     print(", ".join(f"{what} {n}" for what, n in figures.items()))
     for fault in faults:

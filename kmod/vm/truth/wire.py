@@ -13,14 +13,18 @@ import re
 import struct
 from collections import namedtuple
 
-REF, PROCESS, MAPPING, OBJECT, EXIT, LOST, LEVEL, CLEAN, CLOCK = range(1, 10)
+REF, PROCESS, MAPPING, OBJECT, EXIT, LOST, LEVEL, CLEAN, CLOCK, POLICY, MAP, AROUND, ACTIVE = range(1, 14)
 EVENTS = {1: "fault", 2: "retouch", 3: "lookup", 4: "insert", 5: "evict"}
 ACCESS = {0: "", 1: "read", 2: "write", 3: "exec"}
 KINDS = {1: "file", 2: "anon", 3: "heap", 4: "stack", 5: "shmem", 6: "hugetlb", 7: "vdso", 8: "other"}
 CAUSES = {1: "buffer_full", 2: "probe_missed", 3: "no_memory"}
 LEVELS = {0: "off", 1: "light", 2: "rich", 3: "full"}
+POLICIES = {0: "none", 1: "timer", 2: "fifo"}
+MAP_OPS = {1: "mmap", 2: "munmap", 3: "mremap", 4: "brk", 5: "stack", 6: "mprotect"}
 MAJOR, KERNEL, GUP, PRESENT = 1, 2, 4, 8  # flags of a reference
+ATTACHED, FORKED, EXECED, DETACHED = 1, 2, 4, 8  # flags of a process
 DELETED, TRUNCATED = 1, 2  # flags of an object
+DIRTIED, REREFERENCED, GONE = 1, 2, 4  # flags of an active page
 
 Head = namedtuple("Head", "flags cpu seq time")
 Ref = namedtuple("Ref", "cpu seq time flags tgid tid uid object addr ip page order event access")
@@ -32,6 +36,10 @@ Lost = namedtuple("Lost", "cpu seq time count first_seq first_ns last_ns channel
 Level = namedtuple("Level", "cpu seq time from_ to clean_ms")
 Clean = namedtuple("Clean", "cpu seq time tgid number start end scanned cleaned")
 Clock = namedtuple("Clock", "cpu seq time monotonic realtime boottime")
+Policy = namedtuple("Policy", "cpu seq time policy grain overwrite clean_ms fifo")
+Map = namedtuple("Map", "cpu seq time tgid tid object op prot start end page old_start old_end")
+Around = namedtuple("Around", "cpu seq time tgid tid object pages addr page touched")
+Active = namedtuple("Active", "cpu seq time flags tgid object addr page order since")
 
 
 class Broken(Exception):
@@ -92,6 +100,23 @@ def _record(kind, flags, cpu, seq, time, r):
         return Clean(cpu, seq, time, *fields("IIQQQQ"))
     if kind == CLOCK:
         return Clock(cpu, seq, time, *fields("QQQ"))
+    if kind == POLICY:
+        policy, grain, overwrite, zero, ms, fifo, zero2 = fields("BBBBIII")
+        if zero or zero2 or overwrite > 1 or grain not in (0, 9):
+            raise Broken("reserved field, overwrite or grain of a policy")
+        return Policy(cpu, seq, time, POLICIES[policy], grain, overwrite, ms, fifo)
+    if kind == MAP:
+        tgid, tid, obj, op, prot, zero, *places = fields("IIIBBHQQQQQ")
+        if zero or prot >> 4:
+            raise Broken("reserved field or protection of a mapping's change")
+        return Map(cpu, seq, time, tgid, tid, obj, MAP_OPS[op], prot, *places)
+    if kind == AROUND:
+        return Around(cpu, seq, time, *fields("IIIIQQQ"))
+    if kind == ACTIVE:
+        tgid, obj, addr, page, since, zero = fields("IIQQQQ")
+        if zero or page >> 57 or flags >> 3:
+            raise Broken("reserved field or bits of an active page")
+        return Active(cpu, seq, time, flags, tgid, obj, addr, page & (1 << 52) - 1, page >> 52, since)
     raise Broken(f"unknown kind {kind}")
 
 
@@ -157,7 +182,8 @@ def _blocks(path, crc_limit):
 
 
 class Recording:
-    """refs: {cpu: [Ref or Lost]} in the channel's order. names: every other record, each once."""
+    """refs: {cpu: [record]} as they stand in the refs channel, whatever their kind. names: {(cpu, seq): record} of the
+    names channel, copies of the same record once."""
 
     def __init__(self):
         self.refs, self.names, self.headers, self.totals, self.bytes = {}, {}, [], None, 0
@@ -165,8 +191,6 @@ class Recording:
     def add_refs(self, data):
         self.bytes += len(data)
         for rec in decode(data):
-            if not isinstance(rec, (Ref, Lost)):
-                raise Broken(f"{type(rec).__name__} in a refs channel")
             self.refs.setdefault(rec.cpu, []).append(rec)
 
     def add_names(self, data):
@@ -178,8 +202,9 @@ class Recording:
                 raise Broken(f"two records with one number: {known} and {rec}")
 
     def named(self, kind):
-        """Records of one kind, by time."""
-        return sorted((r for r in self.names.values() if type(r) is kind), key=lambda r: (r.time, r.cpu, r.seq))
+        """Records of one kind, from either channel, by time."""
+        refs = (r for recs in self.refs.values() for r in recs)
+        return sorted((r for r in [*self.names.values(), *refs] if type(r) is kind), key=lambda r: (r.time, r.cpu, r.seq))
 
     def merged(self):
         """References of all CPUs as one string: at each step the smallest (time, cpu, seq) of what comes next."""
@@ -188,15 +213,22 @@ class Recording:
 
     def lost(self):
         """Every LOST record, of either channel."""
-        return [r for recs in self.refs.values() for r in recs if type(r) is Lost] + self.named(Lost)
+        return self.named(Lost)
 
-    def check_numbers(self):
-        """Sequence numbers count from 0, and each hole is told by a LOST record of just that size."""
+    def keeps_newest(self):
+        """Whether the oldest references were given up on purpose, so that numbers may be missing."""
+        settings = [h["settings"] for h in self.headers]
+        return any(s.get("overwrite") or s.get("in_memory") or s.get("keep_last") for s in settings)
+
+    def check_numbers(self, newest=None):
+        """Sequence numbers count from 0, and each hole is told by a LOST record of just that size; where only the newest
+        are kept (default: as the chunks say) they grow, and holes are told by nothing."""
+        newest = self.keeps_newest() if newest is None else newest
         told = {(r.cpu, r.first_seq): r.count for r in self.lost() if r.channel == "refs" and r.cause == "buffer_full"}
         for cpu, recs in self.refs.items():
             want = 0
             for rec in recs:
-                if rec.seq != want and told.get((cpu, want)) != rec.seq - want:
+                if rec.seq < want or rec.seq > want and told.get((cpu, want)) != rec.seq - want and not newest:
                     raise Broken(f"cpu {cpu}: numbers {want} to {rec.seq - 1} are missing, told: {told.get((cpu, want))}")
                 want = rec.seq + 1
 
