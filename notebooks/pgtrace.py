@@ -28,8 +28,8 @@ TABLES = {
     "upid UBIGINT, comm VARCHAR, path VARCHAR, object_kind VARCHAR, event VARCHAR, access VARCHAR, major BOOLEAN, "
     "addr UBIGINT, ip UBIGINT, object_id UBIGINT, page UBIGINT, page_order UTINYINT",
     "captures": "capture_id VARCHAR, boot_id VARCHAR, kernel VARCHAR, page_size UINTEGER, cpus UINTEGER, level VARCHAR, "
-    "settings VARCHAR, start_ts TIMESTAMPTZ_NS, end_ts TIMESTAMPTZ_NS, emitted UBIGINT, refs UBIGINT, lost UBIGINT, "
-    "chunks UINTEGER, raw_bytes UBIGINT, clock_monotonic_ns UBIGINT, clock_utc_ns UBIGINT",
+    "settings VARCHAR, start_ts TIMESTAMPTZ_NS, end_ts TIMESTAMPTZ_NS, emitted UBIGINT, refs UBIGINT, "
+    "cache_events UBIGINT, lost UBIGINT, chunks UINTEGER, raw_bytes UBIGINT, clock_monotonic_ns UBIGINT, clock_utc_ns UBIGINT",
     "processes": "capture_id VARCHAR, upid UBIGINT, pid UINTEGER, ppid UINTEGER, uid UINTEGER, comm VARCHAR, exe VARCHAR, "
     "cwd VARCHAR, cgroup VARCHAR, start_ts TIMESTAMPTZ_NS, end_ts TIMESTAMPTZ_NS, exit_code UINTEGER",
     "objects": "capture_id VARCHAR, object_id UBIGINT, object_kind VARCHAR, dev VARCHAR, ino UBIGINT, generation UINTEGER, "
@@ -38,8 +38,13 @@ TABLES = {
     "page UBIGINT, read BOOLEAN, write BOOLEAN, exec BOOLEAN, shared BOOLEAN, ts TIMESTAMPTZ_NS",
     "losses": "capture_id VARCHAR, cpu USMALLINT, from_ts TIMESTAMPTZ_NS, to_ts TIMESTAMPTZ_NS, count UBIGINT, "
     "cause VARCHAR, channel VARCHAR, detail VARCHAR",
-    "marks": "capture_id VARCHAR, ts TIMESTAMPTZ_NS, cpu USMALLINT, kind VARCHAR, pid UINTEGER, level VARCHAR, "
-    "clean_ms UINTEGER, pass UINTEGER, scanned UBIGINT, cleaned UBIGINT, duration_ns UBIGINT, monotonic_ns UBIGINT, utc_ns UBIGINT",
+    "marks": "capture_id VARCHAR, ts TIMESTAMPTZ_NS, cpu USMALLINT, kind VARCHAR, pid UINTEGER, tid UINTEGER, upid UBIGINT, "
+    "comm VARCHAR, exit_code UINTEGER, level VARCHAR, policy VARCHAR, clean_ms UINTEGER, fifo UINTEGER, "
+    "grain UTINYINT, overwrite BOOLEAN, pass UINTEGER, scanned UBIGINT, cleaned UBIGINT, duration_ns UBIGINT, "
+    "monotonic_ns UBIGINT, utc_ns UBIGINT, object_id UBIGINT, start_addr UBIGINT, end_addr UBIGINT, "
+    "old_start_addr UBIGINT, old_end_addr UBIGINT, read BOOLEAN, write BOOLEAN, exec BOOLEAN, shared BOOLEAN, "
+    "addr UBIGINT, page UBIGINT, pages UBIGINT, page_order UTINYINT, since_ts TIMESTAMPTZ_NS, dirtied BOOLEAN, "
+    "rereferenced BOOLEAN, gone BOOLEAN",
 }
 
 # Views beside the tables; names and definitions are pgtrace-sql's.

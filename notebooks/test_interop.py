@@ -39,8 +39,8 @@ CONTRACT = {
         addr uint64?; ip uint64?; object_id uint64; page uint64; page_order uint8""",
     "captures": f"""
         capture_id {DICT}; boot_id {DICT}; kernel {TEXT}; page_size uint32; cpus uint32; level {DICT}?; settings {TEXT};
-        start_ts {TS}; end_ts {TS}; emitted uint64?; refs uint64; lost uint64; chunks uint32; raw_bytes uint64;
-        clock_monotonic_ns uint64; clock_utc_ns uint64""",
+        start_ts {TS}; end_ts {TS}; emitted uint64?; refs uint64; cache_events uint64; lost uint64; chunks uint32;
+        raw_bytes uint64; clock_monotonic_ns uint64; clock_utc_ns uint64""",
     "processes": f"""
         capture_id {DICT}; upid uint64; pid uint32; ppid uint32; uid uint32; comm {DICT}; exe {DICT}?; cwd {DICT}?;
         cgroup {DICT}?; start_ts {TS}; end_ts {TS}?; exit_code uint32?""",
@@ -54,8 +54,12 @@ CONTRACT = {
         capture_id {DICT}; cpu uint16; from_ts {TS}?; to_ts {TS}?; count uint64?; cause {DICT}; channel {DICT};
         detail {TEXT}?""",
     "marks": f"""
-        capture_id {DICT}; ts {TS}; cpu uint16; kind {DICT}; pid uint32?; level {DICT}?; clean_ms uint32?; pass uint32?;
-        scanned uint64?; cleaned uint64?; duration_ns uint64?; monotonic_ns uint64?; utc_ns uint64?""",
+        capture_id {DICT}; ts {TS}; cpu uint16; kind {DICT}; pid uint32?; tid uint32?; upid uint64?; comm {DICT}?;
+        exit_code uint32?; level {DICT}?; policy {DICT}?; clean_ms uint32?; fifo uint32?; grain uint8?; overwrite bool?;
+        pass uint32?; scanned uint64?; cleaned uint64?; duration_ns uint64?; monotonic_ns uint64?; utc_ns uint64?;
+        object_id uint64?; start_addr uint64?; end_addr uint64?; old_start_addr uint64?; old_end_addr uint64?;
+        read bool?; write bool?; exec bool?; shared bool?; addr uint64?; page uint64?; pages uint64?; page_order uint8?;
+        since_ts {TS}?; dirtied bool?; rereferenced bool?; gone bool?""",
 }
 DUCKDB = {
     "bool": "BOOLEAN", "uint8": "UTINYINT", "uint16": "USMALLINT", "uint32": "UINTEGER", "uint64": "UBIGINT",

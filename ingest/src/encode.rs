@@ -91,7 +91,7 @@ impl Write for Sink {
 pub(crate) struct Encoder {
     schema: SchemaRef,
     properties: WriterPropertiesPtr,
-    context: Context,
+    context: Arc<Context>,
 }
 
 /// An encoded row group and what is in it.
@@ -112,7 +112,7 @@ pub(crate) struct Facts {
 }
 
 impl Encoder {
-    pub(crate) fn new(context: Context, lost: u64) -> Self {
+    pub(crate) fn new(context: Arc<Context>, lost: u64) -> Self {
         let footer = footer(&context.capture_id, lost, context.clocks.first());
         Self {
             schema: Table::Refs.arrow_schema(),
@@ -121,7 +121,7 @@ impl Encoder {
         }
     }
 
-    pub(crate) fn context(&self) -> &Context {
+    pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgtrace_capture::record::{Channel, Lost, LostCause};
 
+/// The cause of what was given up on purpose: no loss of what was to be kept.
+pub const OVERWRITTEN: &str = "overwritten";
+
 /// Records lost for one reason: a row of the table `losses`, times still monotonic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
@@ -44,6 +47,19 @@ struct Hole {
     to_ns: Option<u64>,
     /// Indexes of the damage that explains it.
     damage: Vec<usize>,
+    /// Chunks that are not there explain it.
+    absent: bool,
+    /// It is (a part of) what is missing before the first record.
+    begin: bool,
+}
+
+/// What a recording gave up on purpose: holes there are `overwritten`, not `missing`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// The recording's begin, down to the first record of a channel that is there.
+    pub begin: bool,
+    /// And what lies between two snapshots, and behind the last.
+    pub between: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +67,13 @@ struct Unknown {
     count: u64,
     from_ns: Option<u64>,
     to_ns: Option<u64>,
+}
+
+impl Newest {
+    fn gave_up(self, hole: &Hole) -> bool {
+        // Rotation takes the oldest chunks; a gap among those that stay is none of its making.
+        !hole.absent && (self.between || self.begin && hole.begin)
+    }
 }
 
 /// The account of one channel of one CPU.
@@ -65,7 +88,8 @@ pub struct Tracker {
     unnumbered: Vec<Lost>,
     unknown: BTreeMap<(u8, u8), Unknown>,
     pending: Vec<usize>,
-    lost_records: u64,
+    absent: bool,
+    others: u64,
 }
 
 impl Tracker {
@@ -81,7 +105,8 @@ impl Tracker {
             unnumbered: Vec::new(),
             unknown: BTreeMap::new(),
             pending: Vec::new(),
-            lost_records: 0,
+            absent: false,
+            others: 0,
         }
     }
 
@@ -94,6 +119,7 @@ impl Tracker {
             self.open_hole(seq, Some(time_ns));
         }
         self.pending.clear();
+        self.absent = false;
         self.next = seq.saturating_add(1);
         self.last_ns = Some(time_ns);
         true
@@ -128,9 +154,14 @@ impl Tracker {
         }
     }
 
-    /// A LOST record stood in this channel itself, and used a number.
-    pub fn count_lost_record(&mut self) {
-        self.lost_records += 1;
+    /// A record that makes no row stood in this channel, and used a number.
+    pub fn count_other(&mut self) {
+        self.others += 1;
+    }
+
+    /// Chunks that would come next are not there, later ones are.
+    pub fn chunks_absent(&mut self) {
+        self.absent = true;
     }
 
     /// Damage number `index` of this CPU stands here in its chunks.
@@ -143,9 +174,9 @@ impl Tracker {
         self.next
     }
 
-    /// LOST records that stood in this channel.
-    pub fn lost_records(&self) -> u64 {
-        self.lost_records
+    /// Records that stood in this channel and make no rows: LOST ones, marks, names.
+    pub fn others(&self) -> u64 {
+        self.others
     }
 
     /// Damage that no later record of this channel has judged yet.
@@ -183,8 +214,8 @@ impl Tracker {
         }
     }
 
-    /// All that was lost, in order of sequence number within each reason.
-    pub fn losses(&mut self, damages: &[Damage]) -> Vec<Loss> {
+    /// All that was lost, in order of sequence number within each reason; `newest` says what was given up on purpose.
+    pub fn losses(&mut self, damages: &[Damage], newest: Newest) -> Vec<Loss> {
         let (cpu, channel) = (self.cpu, self.channel);
         let mut losses = Vec::new();
         for lost in std::mem::take(&mut self.told) {
@@ -219,6 +250,7 @@ impl Tracker {
                     d.cause,
                     format!("{numbers}: {} (and {more} more places)", d.detail),
                 ),
+                None if newest.gave_up(hole) => (OVERWRITTEN, numbers),
                 None => ("missing", numbers),
             };
             Loss {
@@ -249,6 +281,8 @@ impl Tracker {
             from_ns: self.last_ns,
             to_ns,
             damage: self.pending.clone(),
+            absent: self.absent,
+            begin: self.next == 0,
         };
         self.holes.insert(self.next, hole);
     }

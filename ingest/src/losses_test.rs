@@ -4,7 +4,7 @@
 use pgtrace_capture::record::{Channel, Lost, LostCause, Stamp};
 use proptest::prelude::*;
 
-use super::{Damage, Loss, Tracker};
+use super::{Damage, Loss, Newest, Tracker};
 
 fn lost(first_seq: u64, count: u64, cause: LostCause) -> Lost {
     Lost {
@@ -30,7 +30,7 @@ fn a_lost_record_explains_its_hole_and_no_more() {
     assert!(t.accept(6, 20));
     t.tell(lost(4, 2, LostCause::BufferFull));
     t.close(None);
-    let losses = t.losses(&[]);
+    let losses = t.losses(&[], Newest::default());
     assert_eq!(
         brief(&losses),
         [("buffer_full", Some(2)), ("missing", Some(3))]
@@ -52,7 +52,7 @@ fn damage_explains_the_hole_that_opens_behind_it() {
     t.accept(12, 3);
     assert!(t.claimed().contains(&0));
     assert_eq!(
-        brief(&t.losses(&damages)),
+        brief(&t.losses(&damages, Newest::default())),
         [("corrupt", Some(9)), ("missing", Some(1))]
     );
 
@@ -71,7 +71,10 @@ fn the_end_counts_where_it_is_known() {
     let mut t = Tracker::new(0, Channel::Refs);
     t.accept(0, 1);
     t.close(Some(4));
-    assert_eq!(brief(&t.losses(&[])), [("missing", Some(3))]);
+    assert_eq!(
+        brief(&t.losses(&[], Newest::default())),
+        [("missing", Some(3))]
+    );
 
     // refs stayed full until the end: the LOST record came in the names channel.
     let mut t = Tracker::new(0, Channel::Refs);
@@ -80,7 +83,7 @@ fn the_end_counts_where_it_is_known() {
     t.tell(lost(0, 9, LostCause::ProbeMissed));
     t.close(None);
     assert_eq!(
-        brief(&t.losses(&[])),
+        brief(&t.losses(&[], Newest::default())),
         [("buffer_full", Some(5)), ("probe_missed", Some(9))]
     );
 }
@@ -95,7 +98,7 @@ fn a_record_that_comes_twice_is_dropped_and_a_late_one_kept() {
     assert!(t.accept(2, 3), "fills a hole");
     assert!(!t.accept(2, 3));
     assert_eq!(
-        brief(&t.losses(&[])),
+        brief(&t.losses(&[], Newest::default())),
         [("missing", Some(1)), ("missing", Some(1))]
     );
 }
@@ -107,9 +110,54 @@ fn unknown_records_are_lost_ones() {
     t.accept_unknown(1, 77, 1);
     t.accept_unknown(2, 77, 1);
     t.accept(3, 2);
-    let losses = t.losses(&[]);
+    let losses = t.losses(&[], Newest::default());
     assert_eq!(brief(&losses), [("unknown_record", Some(2))]);
     assert_eq!(losses[0].from_ns, Some(1));
+}
+
+#[test]
+fn what_was_given_up_on_purpose_is_overwritten() {
+    let rotated = Newest {
+        begin: true,
+        between: false,
+    };
+    let snapshots = Newest {
+        begin: true,
+        between: true,
+    };
+    // 0 to 9 are gone, but 4 came another way; 11; 13 with its chunk; 15 at the end.
+    let tracker = || {
+        let mut t = Tracker::new(0, Channel::Names);
+        t.accept(10, 1);
+        t.heal(4);
+        t.accept(12, 2);
+        t.chunks_absent();
+        t.accept(14, 3);
+        t.close(Some(16));
+        t
+    };
+    let causes = |newest| -> Vec<&str> {
+        let losses = tracker().losses(&[], newest);
+        losses.iter().map(|l| l.cause).collect()
+    };
+    let (gone, lost) = ("overwritten", "missing");
+    assert_eq!(causes(Newest::default()), [lost; 5]);
+    assert_eq!(causes(rotated), [gone, gone, lost, lost, lost]);
+    assert_eq!(causes(snapshots), [gone, gone, gone, lost, gone]);
+
+    // A loss that was told, and damage, stay what they are.
+    let told = self::lost(6, 2, LostCause::BufferFull);
+    let mut t = Tracker::new(0, Channel::Refs);
+    t.damage(0);
+    t.accept(5, 1);
+    t.accept(8, 2);
+    t.tell(told);
+    let damages = [Damage {
+        cause: "corrupt",
+        detail: "x.pgt: byte 5".into(),
+    }];
+    let expected = [("buffer_full", Some(2)), ("corrupt", Some(5))];
+    assert_eq!(brief(&t.losses(&damages, snapshots)), expected);
 }
 
 proptest! {
@@ -136,7 +184,7 @@ proptest! {
 
         let by_told = |s: &u64| told.iter().any(|(f, c)| *s >= *f && *s < f + c);
         let gone: Vec<u64> = (0..used).filter(|s| !seen.contains(s)).collect();
-        let losses = t.losses(&[]);
+        let losses = t.losses(&[], Newest::default());
         let sum = |cause| losses.iter().filter(|l| l.cause == cause).map(|l| l.count.unwrap()).sum::<u64>();
         prop_assert_eq!(sum("buffer_full"), gone.iter().filter(|s| by_told(s)).count() as u64);
         prop_assert_eq!(sum("missing"), gone.iter().filter(|s| !by_told(s)).count() as u64);

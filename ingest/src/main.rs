@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pgtrace_capture::units;
 use pgtrace_ingest::inspect::{InspectError, inspect};
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
-use pgtrace_ingest::size;
 use pgtrace_ingest::source::files;
 
 /// Turns raw chunks into a partitioned Parquet dataset that anyone can question in SQL.
@@ -54,7 +54,7 @@ struct IngestArgs {
     #[arg(long, value_delimiter = ',', value_name = "KEYS")]
     partition_by: Option<Vec<Key>>,
     /// Memory to use, about.
-    #[arg(long, default_value = "1GiB", value_parser = size::parse, value_name = "SIZE")]
+    #[arg(long, default_value = "1GiB", value_parser = units::size, value_name = "SIZE")]
     memory: u64,
     /// Threads [default: one a core].
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]

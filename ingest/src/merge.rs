@@ -1,4 +1,4 @@
-//! Second reading: the references of all CPUs, merged by (time, CPU, number).
+//! Second reading: the references of all CPUs and the marks between them, merged by (time, CPU, number).
 //!
 //! The heads of the CPUs are compared, so each CPU's own order is kept even
 //! where its clock steps back.
@@ -7,27 +7,53 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use pgtrace_capture::chunk::{BlockKind, ChunkError};
-use pgtrace_capture::record::{Channel, PageRef, Record};
+use pgtrace_capture::record::{Channel, PageRef, Record, Stamp};
 use pgtrace_capture::wire::Item;
 use rayon::prelude::*;
 
 use crate::losses::Tracker;
+use crate::marks::Mark;
 use crate::source::{ChannelReader, Chunk, Piece};
 
-/// References a CPU has ready at most.
+/// Happenings a CPU has ready at most.
 const READY: usize = 8192;
 
-/// Bytes one CPU takes while it is merged: a block as it is on disk, and its references.
+/// Bytes one CPU takes while it is merged: a block as it is on disk, and its happenings.
 /// Blocks are the recorder's sub-buffers, 1 MiB unless it was told otherwise.
-pub const BYTES_PER_CPU: u64 = (1 << 20) + (READY * size_of::<PageRef>()) as u64 + (64 << 10);
+pub const BYTES_PER_CPU: u64 = (1 << 20) + (READY * size_of::<Happening>()) as u64 + (64 << 10);
 
-/// The references of one CPU, in its order.
+/// What a refs channel tells, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A page was referenced, or entered or left the page cache.
+    Ref(PageRef),
+    /// Something else.
+    Mark(Mark),
+}
+
+impl Happening {
+    fn of(record: &Record) -> Option<Self> {
+        match record {
+            Record::Ref(r) => Some(Self::Ref(*r)),
+            other => Mark::of(other).map(Self::Mark),
+        }
+    }
+
+    fn time_ns(&self) -> u64 {
+        match self {
+            Self::Ref(r) => r.stamp.time_ns,
+            Self::Mark(m) => m.stamp().time_ns,
+        }
+    }
+}
+
+/// What happened on one CPU, in its order.
 struct Stream<'a> {
     cpu: u16,
     reader: ChannelReader<'a>,
     /// Keeps out what the first reading kept out: copies.
     account: Tracker,
-    ready: Vec<PageRef>,
+    ready: Vec<Happening>,
     /// Next in `ready`.
     at: usize,
     /// Where in the reader's block decoding goes on; `None`: the block is used up.
@@ -48,7 +74,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn head(&self) -> Option<&PageRef> {
+    fn head(&self) -> Option<&Happening> {
         self.ready.get(self.at)
     }
 
@@ -64,7 +90,7 @@ impl<'a> Stream<'a> {
             let Some(from) = self.inside else {
                 match self.reader.next_piece()? {
                     Some(Piece::Block(BlockKind::Refs)) => self.inside = Some(0),
-                    Some(Piece::Block(_) | Piece::Damage(_)) => {}
+                    Some(Piece::Block(_) | Piece::Damage(_) | Piece::Absent) => {}
                     None => self.ended = true,
                 }
                 continue;
@@ -79,14 +105,13 @@ impl<'a> Stream<'a> {
         let mut decoder = self.reader.decode(from);
         while self.ready.len() < READY {
             match decoder.next() {
-                Some(Ok(Item::Record(Record::Ref(r)))) => {
-                    if self.account.accept(r.stamp.seq, r.stamp.time_ns) {
-                        self.ready.push(r);
+                Some(Ok(Item::Record(record))) => {
+                    let Stamp { seq, time_ns, .. } = record.stamp();
+                    if self.account.accept(seq, time_ns)
+                        && let Some(happening) = Happening::of(&record)
+                    {
+                        self.ready.push(happening);
                     }
-                }
-                Some(Ok(Item::Record(other))) => {
-                    let stamp = other.stamp();
-                    self.account.accept(stamp.seq, stamp.time_ns);
                 }
                 Some(Ok(Item::Unknown {
                     seq, kind, version, ..
@@ -99,7 +124,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The merged reference string of a recording.
+/// The merged reference string of a recording, and the marks in it.
 pub struct Merge<'a> {
     streams: Vec<Stream<'a>>,
     /// (time, CPU, stream) of every other stream's head, least first.
@@ -124,18 +149,18 @@ impl<'a> Merge<'a> {
         Ok(merge)
     }
 
-    /// The next reference and the CPU that made it; `None` at the end.
+    /// What happened next and the CPU it happened on; `None` at the end.
     ///
     /// # Errors
     /// A chunk that cannot be read.
-    pub fn next_ref(&mut self) -> Result<Option<(u16, PageRef)>, ChunkError> {
+    pub fn next_one(&mut self) -> Result<Option<(u16, Happening)>, ChunkError> {
         let Some(Reverse((_, cpu, index))) = self.heads.pop() else {
             return Ok(None);
         };
         let Some(stream) = self.streams.get_mut(index) else {
             return Ok(None);
         };
-        let Some(&r) = stream.head() else {
+        let Some(&happening) = stream.head() else {
             return Ok(None);
         };
         stream.at += 1;
@@ -143,7 +168,7 @@ impl<'a> Merge<'a> {
             self.fill()?;
         }
         self.push_head(index);
-        Ok(Some((cpu, r)))
+        Ok(Some((cpu, happening)))
     }
 
     /// Tops up all CPUs that run low, side by side: one that runs dry is seldom alone.
@@ -159,7 +184,7 @@ impl<'a> Merge<'a> {
             && let Some(head) = stream.head()
         {
             self.heads
-                .push(Reverse((head.stamp.time_ns, stream.cpu, index)));
+                .push(Reverse((head.time_ns(), stream.cpu, index)));
         }
     }
 }

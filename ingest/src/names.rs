@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use pgtrace_capture::record::{Exit, Mapping, ObjectKind, Process, Record};
+use pgtrace_capture::record::{Channel, Exit, Mapping, ObjectKind, Process, Record};
+
+use crate::marks::turn;
 
 /// One process incarnation: a row of `processes`, times still monotonic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +68,8 @@ pub struct Names {
     pub objects: BTreeMap<u32, ObjectInfo>,
     /// Mappings in order of time, each with its upid.
     pub mappings: Vec<(Mapping, u64)>,
-    /// LEVEL, CLEAN and CLOCK records in order of time.
+    /// Records that are marks and did not stand in a refs channel (CLEAN, MAP, AROUND and ACTIVE do), in order of time.
+    /// Processes are reduced to what a mark says of them.
     pub marks: Vec<Record>,
     who: Vec<Who>,
     timelines: HashMap<u32, Vec<Since>>,
@@ -78,18 +81,18 @@ pub fn upid(start_boot_ns: u64, tgid: u32) -> u64 {
     ((start_boot_ns / 1_000_000) << 22) | u64::from(tgid & 0x3f_ffff)
 }
 
-/// Collects records of the names channels; each (cpu, seq) counts once.
+/// Collects names; each (channel, cpu, seq) counts once.
 #[derive(Debug, Default)]
 pub struct Collector {
-    seen: HashSet<(u16, u64)>,
+    seen: HashSet<(Channel, u16, u64)>,
     records: Vec<Record>,
 }
 
 impl Collector {
     /// Takes a record, unless a copy of it is here already.
-    pub fn add(&mut self, record: Record) {
+    pub fn add(&mut self, channel: Channel, record: Record) {
         let stamp = record.stamp();
-        if self.seen.insert((stamp.cpu, stamp.seq)) {
+        if self.seen.insert((channel, stamp.cpu, stamp.seq)) {
             self.records.push(record);
         }
     }
@@ -103,9 +106,10 @@ impl Collector {
         self.records.iter().filter_map(clock).collect()
     }
 
-    /// CPU and number of every record taken.
-    pub fn stamps(&self) -> impl Iterator<Item = (u16, u64)> {
-        self.seen.iter().copied()
+    /// CPU and number of every record of the names channels.
+    pub fn heard(&self) -> impl Iterator<Item = (u16, u64)> {
+        let names = self.seen.iter().filter(|s| s.0 == Channel::Names);
+        names.map(|&(_, cpu, seq)| (cpu, seq))
     }
 
     /// Builds the tables.
@@ -120,8 +124,22 @@ impl Collector {
         let mut later = Vec::new();
         for record in self.records {
             match record {
-                Record::Process(p) => descriptions.entry(p.tgid).or_default().push(p),
-                Record::Exit(e) => exits.push(e),
+                Record::Process(p) => {
+                    if turn(&p).is_some() {
+                        names.marks.push(Record::Process(Process {
+                            comm: p.comm.clone(),
+                            exe: None,
+                            cwd: None,
+                            cgroup: None,
+                            ..p
+                        }));
+                    }
+                    descriptions.entry(p.tgid).or_default().push(p);
+                }
+                Record::Exit(e) => {
+                    exits.push(e);
+                    names.marks.push(record);
+                }
                 Record::Object(_) | Record::Mapping(_) => later.push(record),
                 Record::Level(_)
                 | Record::Clean(_)

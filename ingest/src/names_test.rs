@@ -1,7 +1,7 @@
 //! Names on small histories that can be checked by eye.
 #![allow(clippy::unwrap_used)]
 
-use pgtrace_capture::record::{Exit, Mapping, Object, ObjectKind, Process, Record, Stamp};
+use pgtrace_capture::record::{Channel, Exit, Mapping, Object, ObjectKind, Process, Record, Stamp};
 
 use super::{Collector, upid};
 
@@ -54,8 +54,8 @@ const MS: u64 = 1_000_000;
 #[test]
 fn exec_changes_the_name_and_not_the_incarnation() {
     let mut all = Collector::default();
-    all.add(process(0, 12 * MS, 7, 10, "sh"));
-    all.add(process(1, 20 * MS, 7, 10, "cat"));
+    all.add(Channel::Names, process(0, 12 * MS, 7, 10, "sh"));
+    all.add(Channel::Names, process(1, 20 * MS, 7, 10, "cat"));
     let names = all.finish();
     let comm = |t| names.who(7, t).unwrap().comm.as_str();
     assert_eq!(comm(11 * MS), "sh", "before the record, behind the start");
@@ -71,14 +71,17 @@ fn exec_changes_the_name_and_not_the_incarnation() {
 #[test]
 fn a_reused_pid_is_another_process() {
     let mut all = Collector::default();
-    all.add(process(0, 12 * MS, 7, 10, "old"));
-    all.add(Record::Exit(Exit {
-        stamp: stamp(1, 30 * MS),
-        tgid: 7,
-        code: 256,
-    }));
+    all.add(Channel::Names, process(0, 12 * MS, 7, 10, "old"));
+    all.add(
+        Channel::Names,
+        Record::Exit(Exit {
+            stamp: stamp(1, 30 * MS),
+            tgid: 7,
+            code: 256,
+        }),
+    );
     // Written 5 ms after the new process began.
-    all.add(process(2, 45 * MS, 7, 40, "new"));
+    all.add(Channel::Names, process(2, 45 * MS, 7, 40, "new"));
     let names = all.finish();
     let (old, new) = (upid(10 * MS, 7), upid(40 * MS, 7));
     assert_ne!(old, new);
@@ -95,10 +98,10 @@ fn a_reused_pid_is_another_process() {
 #[test]
 fn copies_count_once_and_the_first_path_stays() {
     let mut all = Collector::default();
-    all.add(object(3, 5, Some("/new"), true));
-    all.add(object(1, 1, None, false));
-    all.add(object(2, 2, Some("/old"), false));
-    all.add(object(2, 2, Some("/old"), false));
+    all.add(Channel::Names, object(3, 5, Some("/new"), true));
+    all.add(Channel::Names, object(1, 1, None, false));
+    all.add(Channel::Names, object(2, 2, Some("/old"), false));
+    all.add(Channel::Names, object(2, 2, Some("/old"), false));
     let mapping = Mapping {
         stamp: stamp(9, 3),
         tgid: 7,
@@ -111,8 +114,8 @@ fn copies_count_once_and_the_first_path_stays() {
         exec: false,
         shared: true,
     };
-    all.add(Record::Mapping(mapping));
-    all.add(Record::Mapping(mapping));
+    all.add(Channel::Names, Record::Mapping(mapping));
+    all.add(Channel::Names, Record::Mapping(mapping));
     let names = all.finish();
     let file = &names.objects[&5];
     assert_eq!(file.path.as_deref(), Some("/old"));

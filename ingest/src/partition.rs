@@ -190,11 +190,6 @@ impl<'a> RefsWriter<'a> {
         self.peak
     }
 
-    /// What turns rows into columns.
-    pub(crate) fn encoder(&self) -> &Encoder {
-        &self.encoder
-    }
-
     fn index_of(&mut self, key: Key) -> usize {
         let partitions = &mut self.partitions;
         *self.by_key.entry(key).or_insert_with(|| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use object_store::{ObjectStoreExt, PutPayload};
@@ -12,7 +13,8 @@ use crate::dataset::{Dataset, DatasetError};
 use crate::encode::{self, Encoder};
 use crate::error::IngestError;
 use crate::manifest::{CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, SLICE_ROWS};
-use crate::merge::{BYTES_PER_CPU, Merge};
+use crate::marks::MarksWriter;
+use crate::merge::{BYTES_PER_CPU, Happening, Merge};
 use crate::partition::{self, Layout, RefsWriter};
 use crate::report::{CaptureReport, LossSum, Report};
 use crate::row::{Context, Row};
@@ -204,37 +206,43 @@ impl<'a> Run<'a> {
         };
         let name = layout.name.clone();
         let Survey {
-            names,
+            mut names,
             clocks,
             losses,
             rows,
             records,
             facts,
         } = survey;
-        let context = Context {
+        let named = std::mem::take(&mut names.marks);
+        let context = Arc::new(Context {
             capture_id: recording.capture_id.clone(),
             clocks,
             names,
-        };
-        let encoder = Encoder::new(context, facts.lost);
+        });
+        let encoder = Encoder::new(context.clone(), facts.lost);
         let handle = self.runtime.handle().clone();
+        let mut marks = MarksWriter::new(
+            &self.dataset,
+            &handle,
+            context.clone(),
+            named,
+            facts.lost,
+            &name,
+        );
         let mut writer = RefsWriter::new(&self.dataset, &handle, encoder, layout);
         let mut files = BTreeMap::new();
         let wrote = self
-            .merge(recording, &rows, &mut writer)
+            .merge(recording, &rows, &mut writer, &mut marks)
             .and_then(|()| writer.finish())
             .and_then(|refs| {
                 files.insert(Table::Refs, refs);
-                self.small_tables(
-                    &name,
-                    writer.encoder().context(),
-                    &facts,
-                    &losses,
-                    &mut files,
-                )
+                let marks = marks.finish()?;
+                files.extend(marks.map(|file| (Table::Marks, vec![file])));
+                self.small_tables(&name, &context, &facts, &losses, &mut files)
             });
         self.report.peak_bytes = self.report.peak_bytes.max(writer.peak());
         if let Err(e) = wrote {
+            marks.discard();
             let mut litter = writer.discard();
             litter.extend(files.into_values().flatten());
             self.runtime
@@ -274,20 +282,27 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Merges all references into the writer.
+    /// Merges all references and marks into their writers.
     fn merge(
         &self,
         recording: &Recording,
         expected: &BTreeMap<u16, u64>,
         writer: &mut RefsWriter<'_>,
+        marks: &mut MarksWriter<'_>,
     ) -> Result<(), IngestError> {
         let cpus = recording.cpus.iter().map(|(cpu, c)| (*cpu, c.as_slice()));
         let mut merge = Merge::new(cpus)?;
         let mut rows: BTreeMap<u16, u64> = BTreeMap::new();
         let mut last: (u16, u64) = (0, 0);
         let mut seq = 0;
-        while let Some((cpu, r)) = merge.next_ref()? {
-            writer.push(Row::new(seq, cpu, &r))?;
+        while let Some((cpu, happening)) = merge.next_one()? {
+            match happening {
+                Happening::Ref(r) => writer.push(Row::new(seq, cpu, &r))?,
+                Happening::Mark(mark) => {
+                    marks.push(mark)?;
+                    continue;
+                }
+            }
             seq += 1;
             if seq % (1 << 16) == 0 {
                 (self.progress)(Progress::Written(1 << 16));
@@ -316,7 +331,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes the tables besides `refs`, a file each.
+    /// Writes the tables besides `refs` and `marks`, a file each.
     fn small_tables(
         &self,
         name: &str,
@@ -328,10 +343,10 @@ impl<'a> Run<'a> {
         for table in Table::ALL {
             let clocks = &context.clocks;
             let batch = match table {
-                Table::Refs => continue,
+                Table::Refs | Table::Marks => continue,
                 Table::Captures => Some(tables::captures(facts, clocks)?),
                 Table::Losses => Some(tables::losses(&facts.capture_id, losses, clocks)?),
-                Table::Processes | Table::Objects | Table::Mappings | Table::Marks => {
+                Table::Processes | Table::Objects | Table::Mappings => {
                     tables::named(table, &facts.capture_id, &context.names, clocks)?
                 }
             };

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::losses::Loss;
-use crate::size;
+use pgtrace_capture::units::show_binary;
+
+use crate::losses::{Loss, OVERWRITTEN};
 
 /// Losses of one cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct CaptureReport {
     pub records: u64,
     /// Rows in `refs`.
     pub rows: u64,
-    /// References that the module numbered; `None`: unknown.
+    /// Rows of `refs`, with those lost or overwritten; `None`: unknown.
     pub emitted: Option<u64>,
     /// Parquet files.
     pub files: u64,
@@ -73,9 +74,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether anything was lost, damaged or left out.
+    /// Whether anything was lost, damaged or left out; what was given up on purpose is none of it.
     pub fn has_losses(&self) -> bool {
-        !self.unusable.is_empty() || self.captures.iter().any(|c| !c.losses.is_empty())
+        let mut losses = self.captures.iter().flat_map(|c| c.losses.keys());
+        !self.unusable.is_empty() || losses.any(|(_, cause)| cause != OVERWRITTEN)
     }
 }
 
@@ -91,31 +93,31 @@ impl fmt::Display for Report {
                 "capture {}: {} chunks ({}), {} records",
                 c.capture_id,
                 c.chunks,
-                size::show(c.raw_bytes),
+                show_binary(c.raw_bytes),
                 c.records
             )?;
             writeln!(
                 f,
                 "  refs: {} rows in {} ({:.1} bytes a reference, raw {:.1}); all tables: {} files, {}",
                 c.rows,
-                size::show(c.refs_bytes),
+                show_binary(c.refs_bytes),
                 each(c.refs_bytes),
                 each(c.raw_bytes),
                 c.files,
-                size::show(c.parquet_bytes)
+                show_binary(c.parquet_bytes)
             )?;
             match c.emitted {
-                Some(emitted) => writeln!(f, "  emitted by the module: {emitted}")?,
-                None => writeln!(
-                    f,
-                    "  emitted by the module: unknown (no totals in the chunks)"
-                )?,
+                Some(emitted) => writeln!(f, "  emitted: {emitted}")?,
+                None => writeln!(f, "  emitted: unknown (no totals in the chunks)")?,
             }
             if c.losses.is_empty() {
                 writeln!(f, "  losses: none")?;
             }
             for ((channel, cause), sum) in &c.losses {
-                write!(f, "  lost in {channel}: {} records, {cause}", sum.count)?;
+                match cause.as_str() {
+                    OVERWRITTEN => write!(f, "  not kept in {channel}: {} records", sum.count)?,
+                    cause => write!(f, "  lost in {channel}: {} records, {cause}", sum.count)?,
+                }
                 writeln!(
                     f,
                     "{}",

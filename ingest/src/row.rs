@@ -49,7 +49,12 @@ const MAJOR: u8 = 0x80;
 
 impl Row {
     /// The row of reference `r`, number `seq` of the recording, made by `cpu`.
+    ///
+    /// A page that enters or leaves the page cache is not used: whatever such a record says of address and access, its
+    /// row says nothing.
     pub fn new(seq: u64, cpu: u16, r: &PageRef) -> Self {
+        let used = r.event.is_reference();
+        let access = if used { r.access } else { Access::Unknown };
         let major = match r.major {
             None => 0,
             Some(false) => MAJOR_KNOWN,
@@ -58,8 +63,8 @@ impl Row {
         Self {
             seq,
             time_ns: r.stamp.time_ns,
-            addr: r.addr,
-            ip: r.ip,
+            addr: if used { r.addr } else { 0 },
+            ip: if used { r.ip } else { 0 },
             page: r.page,
             tgid: r.tgid,
             tid: r.tid,
@@ -67,7 +72,7 @@ impl Row {
             object: r.object,
             cpu,
             page_order: r.page_order,
-            flags: r.event as u8 | (r.access as u8) << ACCESS_SHIFT | major,
+            flags: r.event as u8 | (access as u8) << ACCESS_SHIFT | major,
         }
     }
 
@@ -227,10 +232,12 @@ mod tests {
                         present: false,
                     };
                     let row = Row::new(0, 0, &r);
-                    assert_eq!(
-                        (row.event(), row.access(), row.major()),
-                        (event, access, major)
-                    );
+                    assert_eq!((row.event(), row.major()), (event, major));
+                    let of_use = match event {
+                        Event::Insert | Event::Evict => (None, 0, Access::Unknown),
+                        Event::Fault | Event::Retouch | Event::Lookup => (Some(5), 6, access),
+                    };
+                    assert_eq!((row.addr(), row.ip, row.access()), of_use);
                 }
             }
         }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::clocks::Clocks;
 use crate::error::IngestError;
-use crate::losses::{Loss, Tracker};
+use crate::losses::{Loss, Newest, OVERWRITTEN, Tracker};
 use crate::names::{Collector, Names};
 use crate::source::{CpuScan, Recording, scan_cpu};
 use crate::tables::CaptureFacts;
@@ -51,11 +51,16 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
         .chunks()
         .map(|c| (c.header.monotonic_ns, c.header.realtime_ns))
         .collect();
-    for record in scans.iter_mut().flat_map(|s| std::mem::take(&mut s.names)) {
-        collector.add(record);
+    for scan in &mut scans {
+        for record in std::mem::take(&mut scan.names) {
+            collector.add(Channel::Names, record);
+        }
+        for record in std::mem::take(&mut scan.names_in_refs) {
+            collector.add(Channel::Refs, record);
+        }
     }
     anchors.extend(collector.anchors());
-    let heard: BTreeSet<(u16, u64)> = collector.stamps().collect();
+    let heard: BTreeSet<(u16, u64)> = collector.heard().collect();
 
     let complete = scans.iter().any(|s| s.complete);
     let totals = totals(&scans);
@@ -67,23 +72,28 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
     }
     scans.sort_by_key(|s| s.cpu);
 
+    let first = recording.chunks().min_by_key(|c| c.header.monotonic_ns);
+    let header = first.map(|c| &c.header);
+    let newest = header.map_or(Newest::default(), |h| Newest {
+        begin: h.settings.keeps_only_the_newest(),
+        between: h.settings.overwrite || h.settings.in_memory,
+    });
     let (mut losses, mut emitted, mut rows) = (Vec::new(), 0, BTreeMap::new());
-    let (mut records, mut end_ns) = (0, 0);
+    let (mut records, mut cache_events, mut end_ns) = (0, 0, 0);
     for scan in scans {
         records += scan.records;
+        cache_events += scan.cache_events;
         end_ns = end_ns.max(scan.last_ns);
         rows.insert(scan.cpu, scan.rows);
-        let account = settle(scan, &totals, &heard);
+        let account = settle(scan, &totals, &heard, newest);
         emitted += account.emitted;
         losses.extend(account.losses);
     }
     let names = collector.finish();
     let clocks = Clocks::new(anchors);
-    let first = recording.chunks().min_by_key(|c| c.header.monotonic_ns);
-    let header = first.map(|c| &c.header);
     let lost = losses
         .iter()
-        .filter(|l| l.channel == Channel::Refs)
+        .filter(|l| l.channel == Channel::Refs && l.cause != OVERWRITTEN)
         .filter_map(|l| l.count)
         .fold(0, u64::saturating_add);
     let facts = CaptureFacts {
@@ -100,6 +110,7 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
         end_ns: end_ns.max(clocks.first().0),
         emitted: complete.then_some(emitted),
         refs: rows.values().sum(),
+        cache_events,
         lost,
         chunks: recording.chunks().count() as u32,
         raw_bytes: recording.bytes(),
@@ -117,16 +128,17 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
 /// One CPU's account, closed.
 struct Account {
     losses: Vec<Loss>,
-    /// References that got a number.
+    /// Numbers of the refs channel that are rows, or would have been as far as anybody knows.
     emitted: u64,
 }
 
 /// Closes the accounts of one CPU: `totals` say where its channels end, `heard`
-/// which names came another way.
+/// which names came another way, `newest` what was given up on purpose.
 fn settle(
     scan: CpuScan,
     totals: &BTreeMap<u16, CpuTotals>,
     heard: &BTreeSet<(u16, u64)>,
+    newest: Newest,
 ) -> Account {
     let CpuScan {
         cpu,
@@ -156,9 +168,9 @@ fn settle(
     for (_, seq) in heard.range((cpu, 0)..=(cpu, u64::MAX)) {
         names.heal(*seq);
     }
-    let emitted = refs.next().saturating_sub(refs.lost_records());
-    let mut losses = refs.losses(&damages);
-    losses.extend(names.losses(&damages));
+    let emitted = refs.next().saturating_sub(refs.others());
+    let mut losses = refs.losses(&damages, newest);
+    losses.extend(names.losses(&damages, newest));
     let mut claimed = refs.claimed();
     claimed.extend(names.claimed());
     // Damage that took no number is told all the same.

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, RecordBatch, StringArray, StringDictionaryBuilder,
-    TimestampNanosecondArray, UInt16Array, UInt32Array, UInt64Array,
+    TimestampNanosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::Int32Type;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
-use pgtrace_capture::record::Record;
 
 use crate::clocks::Clocks;
 use crate::encode;
 use crate::losses::Loss;
+use crate::marks::Cells;
 use crate::names::Names;
+use crate::row::Context;
 use crate::schema::Table;
 
 /// What a row of `captures` says.
@@ -39,11 +40,13 @@ pub struct CaptureFacts {
     pub start_ns: u64,
     /// Time of the last record, monotonic ns.
     pub end_ns: u64,
-    /// References that the module numbered: rows and losses.
+    /// Rows of `refs`, with those lost or overwritten.
     pub emitted: Option<u64>,
     /// Rows in `refs`.
     pub refs: u64,
-    /// References lost.
+    /// Of them page-cache events, which are no references.
+    pub cache_events: u64,
+    /// Rows of `refs` lost, those overwritten left out.
     pub lost: u64,
     /// Raw files.
     pub chunks: u32,
@@ -87,12 +90,16 @@ impl Columns {
         self.put(name, Arc::new(values.collect::<UInt32Array>()));
     }
 
+    fn u8s(&mut self, name: &'static str, values: impl Iterator<Item = Option<u8>>) {
+        self.put(name, Arc::new(values.collect::<UInt8Array>()));
+    }
+
     fn cpus(&mut self, values: impl Iterator<Item = u16>) {
         self.put("cpu", Arc::new(UInt16Array::from_iter_values(values)));
     }
 
-    fn bools(&mut self, name: &'static str, values: impl Iterator<Item = bool>) {
-        self.put(name, Arc::new(values.map(Some).collect::<BooleanArray>()));
+    fn bools(&mut self, name: &'static str, values: impl Iterator<Item = Option<bool>>) {
+        self.put(name, Arc::new(values.collect::<BooleanArray>()));
     }
 
     fn times(
@@ -141,6 +148,7 @@ pub(crate) fn captures(c: &CaptureFacts, clocks: &Clocks) -> Result<RecordBatch,
     to.times("end_ts", clocks, std::iter::once(Some(c.end_ns)));
     to.u64s("emitted", std::iter::once(c.emitted));
     to.u64s("refs", std::iter::once(Some(c.refs)));
+    to.u64s("cache_events", std::iter::once(Some(c.cache_events)));
     to.u64s("lost", std::iter::once(Some(c.lost)));
     to.u32s("chunks", std::iter::once(Some(c.chunks)));
     to.u64s("raw_bytes", std::iter::once(Some(c.raw_bytes)));
@@ -149,7 +157,7 @@ pub(crate) fn captures(c: &CaptureFacts, clocks: &Clocks) -> Result<RecordBatch,
     to.batch()
 }
 
-/// The rows of `processes`, `objects`, `mappings` and `marks`.
+/// The rows of `processes`, `objects` and `mappings`.
 pub(crate) fn named(
     table: Table,
     capture_id: &str,
@@ -160,8 +168,7 @@ pub(crate) fn named(
         Table::Processes => processes(capture_id, names, clocks),
         Table::Objects => objects(capture_id, names),
         Table::Mappings => mappings(capture_id, names, clocks),
-        Table::Marks => marks(capture_id, names, clocks),
-        Table::Refs | Table::Captures | Table::Losses => return Ok(None),
+        Table::Refs | Table::Captures | Table::Losses | Table::Marks => return Ok(None),
     }?;
     Ok(Some(batch))
 }
@@ -200,8 +207,8 @@ fn objects(capture_id: &str, names: &Names) -> Result<RecordBatch, ArrowError> {
         all().map(|o| file(&o).then_some(o.generation)),
     );
     to.texts("path", all().map(|o| o.path.as_deref()));
-    to.bools("deleted", all().map(|o| o.deleted));
-    to.bools("path_truncated", all().map(|o| o.truncated));
+    to.bools("deleted", all().map(|o| Some(o.deleted)));
+    to.bools("path_truncated", all().map(|o| Some(o.truncated)));
     to.u32s("pid", all().map(|o| Some(o.tgid)));
     to.u64s("upid", all().map(|o| Some(o.upid)));
     to.batch()
@@ -216,45 +223,57 @@ fn mappings(capture_id: &str, names: &Names, clocks: &Clocks) -> Result<RecordBa
     to.u64s("start_addr", all().map(|m| Some(m.start)));
     to.u64s("end_addr", all().map(|m| Some(m.end)));
     to.u64s("page", all().map(|m| Some(m.page)));
-    to.bools("read", all().map(|m| m.read));
-    to.bools("write", all().map(|m| m.write));
-    to.bools("exec", all().map(|m| m.exec));
-    to.bools("shared", all().map(|m| m.shared));
+    to.bools("read", all().map(|m| Some(m.read)));
+    to.bools("write", all().map(|m| Some(m.write)));
+    to.bools("exec", all().map(|m| Some(m.exec)));
+    to.bools("shared", all().map(|m| Some(m.shared)));
     to.times("ts", clocks, all().map(|m| Some(m.stamp.time_ns)));
     to.batch()
 }
 
-fn marks(capture_id: &str, names: &Names, clocks: &Clocks) -> Result<RecordBatch, ArrowError> {
-    let all = || names.marks.iter();
-    let level = |r: &Record| match r {
-        Record::Level(l) => Some(*l),
-        _ => None,
-    };
-    let clean = |r: &Record| match r {
-        Record::Clean(c) => Some(*c),
-        _ => None,
-    };
-    let clock = |r: &Record| match r {
-        Record::Clock(c) => Some(*c),
-        _ => None,
-    };
-    let mut to = Columns::new(Table::Marks, names.marks.len(), capture_id);
-    to.times("ts", clocks, all().map(|r| Some(r.stamp().time_ns)));
-    to.cpus(all().map(|r| r.stamp().cpu));
-    to.texts("kind", all().map(|r| Some(r.kind())));
-    to.u32s("pid", all().map(|r| clean(r).map(|c| c.tgid)));
-    to.texts("level", all().map(|r| level(r).map(|l| l.to.as_str())));
-    to.u32s("clean_ms", all().map(|r| level(r).map(|l| l.clean_ms)));
-    to.u32s("pass", all().map(|r| clean(r).map(|c| c.pass)));
-    to.u64s("scanned", all().map(|r| clean(r).map(|c| c.scanned)));
-    to.u64s("cleaned", all().map(|r| clean(r).map(|c| c.cleaned)));
-    let took = |r| clean(r).map(|c| c.end_ns.saturating_sub(c.start_ns));
-    to.u64s("duration_ns", all().map(took));
-    to.u64s(
-        "monotonic_ns",
-        all().map(|r| clock(r).map(|c| c.monotonic_ns)),
-    );
-    to.u64s("utc_ns", all().map(|r| clock(r).map(|c| c.realtime_ns)));
+/// Rows of `marks`.
+pub(crate) fn marks(context: &Context, rows: &[Cells<'_>]) -> Result<RecordBatch, ArrowError> {
+    let clocks = &context.clocks;
+    let all = || rows.iter();
+    let may = || all().map(|r| r.may);
+    let mut to = Columns::new(Table::Marks, rows.len(), &context.capture_id);
+    to.times("ts", clocks, all().map(|r| Some(r.time_ns)));
+    to.cpus(all().map(|r| r.cpu));
+    to.texts("kind", all().map(|r| Some(r.kind)));
+    to.u32s("pid", all().map(|r| r.pid));
+    to.u32s("tid", all().map(|r| r.tid));
+    to.u64s("upid", all().map(|r| r.upid));
+    to.texts("comm", all().map(|r| r.comm));
+    to.u32s("exit_code", all().map(|r| r.exit_code));
+    to.texts("level", all().map(|r| r.level));
+    to.texts("policy", all().map(|r| r.policy));
+    to.u32s("clean_ms", all().map(|r| r.clean_ms));
+    to.u32s("fifo", all().map(|r| r.fifo));
+    to.u8s("grain", all().map(|r| r.grain));
+    to.bools("overwrite", all().map(|r| r.overwrite));
+    to.u32s("pass", all().map(|r| r.pass));
+    to.u64s("scanned", all().map(|r| r.scanned));
+    to.u64s("cleaned", all().map(|r| r.cleaned));
+    to.u64s("duration_ns", all().map(|r| r.duration_ns));
+    to.u64s("monotonic_ns", all().map(|r| r.monotonic_ns));
+    to.u64s("utc_ns", all().map(|r| r.utc_ns));
+    to.u64s("object_id", all().map(|r| r.object.map(Into::into)));
+    to.u64s("start_addr", all().map(|r| r.start_addr));
+    to.u64s("end_addr", all().map(|r| r.end_addr));
+    to.u64s("old_start_addr", all().map(|r| r.old_start_addr));
+    to.u64s("old_end_addr", all().map(|r| r.old_end_addr));
+    to.bools("read", may().map(|m| m.map(|[read, ..]| read)));
+    to.bools("write", may().map(|m| m.map(|[_, write, ..]| write)));
+    to.bools("exec", may().map(|m| m.map(|[.., exec, _]| exec)));
+    to.bools("shared", may().map(|m| m.map(|[.., shared]| shared)));
+    to.u64s("addr", all().map(|r| r.addr));
+    to.u64s("page", all().map(|r| r.page));
+    to.u64s("pages", all().map(|r| r.pages));
+    to.u8s("page_order", all().map(|r| r.page_order));
+    to.times("since_ts", clocks, all().map(|r| r.since_ns));
+    to.bools("dirtied", all().map(|r| r.dirtied));
+    to.bools("rereferenced", all().map(|r| r.rereferenced));
+    to.bools("gone", all().map(|r| r.gone));
     to.batch()
 }
 
@@ -304,6 +323,13 @@ mod tests {
                 assert_eq!(batch.schema(), table.arrow_schema());
             }
         }
+        let context = Context {
+            capture_id: "c".into(),
+            clocks: clocks.clone(),
+            names,
+        };
+        let batch = marks(&context, &[Cells::default()]).unwrap();
+        assert_eq!(batch.schema(), Table::Marks.arrow_schema());
         assert_eq!(losses("c", &[], &clocks).unwrap().num_rows(), 0);
         let facts = CaptureFacts {
             capture_id: "c".into(),
@@ -317,6 +343,7 @@ mod tests {
             end_ns: 1,
             emitted: None,
             refs: 0,
+            cache_events: 0,
             lost: 0,
             chunks: 1,
             raw_bytes: 1,

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use common::read::{self, RefRow};
 use common::{Fabric, run, small};
+use pgtrace_capture::record::{ActivePage, Record};
 use pgtrace_ingest::pipeline::Options;
 use pgtrace_ingest::schema::Table;
 
@@ -53,6 +54,50 @@ fn memory_stays_under_the_cap() {
     // Without a cap it is 140 MiB. The program itself, code and all, takes about 20.
     assert!(peak < cap + 48 * MIB, "peak {} MiB", peak / MIB);
     assert_eq!(read::manifest(&to).rows(Table::Refs), n);
+}
+
+#[test]
+fn many_marks_do_not_pile_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, to) = (folder.path().join("raw"), folder.path().join("dataset"));
+    let mut fabric = Fabric::random(2, 2, 1000, 4, 3);
+    let n = 1_000_000;
+    for i in 0..n {
+        let mark = Record::Active(ActivePage {
+            stamp: common::stamp(0, 0, 200_000 + i * 10),
+            tgid: 100 + (i % 4) as u32,
+            object: 1,
+            addr: i << 12,
+            page: i,
+            page_order: 0,
+            since_ns: i * 10,
+            dirtied: i % 3 == 0,
+            rereferenced: i % 5 == 0,
+            gone: false,
+        });
+        fabric.cpus[(i % 2) as usize].push_to_refs(mark);
+    }
+    fabric.write(&raw);
+    drop(fabric);
+    let peak = peak_of(
+        Command::new(env!("CARGO_BIN_EXE_pgtrace-ingest"))
+            .arg(&raw)
+            .arg("--to")
+            .arg(&to)
+            .args(["--memory", "32MiB", "--threads", "2"]),
+    );
+    // As records they would take 160 MB.
+    assert!(size_of::<Record>() as u64 * n > 4 * 32 * MIB);
+    assert!(peak < 80 * MIB, "peak {} MiB", peak / MIB);
+    let marks = read::table(&to, Table::Marks);
+    assert_eq!(
+        marks.iter().map(|b| b.num_rows() as u64).sum::<u64>(),
+        n + 4
+    );
+    let times = marks
+        .iter()
+        .flat_map(|b| (0..b.num_rows()).map(|i| read::time(b, "ts", i).unwrap()));
+    assert!(times.is_sorted());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::read::{self, RefRow};
 use common::{Fabric, file_object, page_ref, process, run, small};
 use pgtrace_capture::record::{
-    Access, CleanPass, Clock, Event, Exit, Level, LevelChange, Mapping, PageRef, Record,
+    Access, Around, CleanPass, Clock, Event, Exit, Level, LevelChange, Mapping, PageRef, Record,
 };
 use pgtrace_ingest::manifest::{PartitionKey, Span};
 use pgtrace_ingest::pipeline::Options;
@@ -30,6 +30,8 @@ struct Happening {
     addr: bool,
     /// So many are lost before it.
     lost: u64,
+    /// A mark stands before it in the refs channel.
+    mark: bool,
 }
 
 fn happenings() -> impl Strategy<Value = Vec<Happening>> {
@@ -40,9 +42,10 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         any::<Option<bool>>(),
         any::<bool>(),
         prop_oneof![9 => Just(0u64), 1 => 1u64..9],
+        any::<bool>(),
     );
     let one = (who, what).prop_map(
-        |((cpu, dt, pid, object, page), (event, access, major, addr, lost))| Happening {
+        |((cpu, dt, pid, object, page), (event, access, major, addr, lost, mark))| Happening {
             cpu,
             dt,
             pid,
@@ -54,6 +57,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
             major: (event < 2).then_some(major.unwrap_or(false)),
             addr,
             lost,
+            mark,
         },
     );
     proptest::collection::vec(one, 0..120)
@@ -76,6 +80,18 @@ fn fabricate(happenings: &[Happening]) -> Fabric {
         clock[h.cpu] = now;
         if h.lost > 0 {
             cpu.lose(h.lost, now, now);
+        }
+        if h.mark {
+            cpu.push_to_refs(Record::Around(Around {
+                stamp: common::stamp(0, 0, now),
+                tgid: 10 + h.pid,
+                tid: 10 + h.pid,
+                object: h.object,
+                pages: 16,
+                addr: h.page << 12,
+                page: h.page,
+                touched: (h.page << 12) + 5,
+            }));
         }
         let r = page_ref(now, 10 + h.pid, h.object, h.page);
         cpu.push_ref(PageRef {
@@ -172,28 +188,32 @@ fn who(pid: u32, t: u64) -> (u64, Option<&'static str>) {
     }
 }
 
-/// The definition, done the slow way: the least head by (time, CPU) is next.
-fn oracle(fabric: &Fabric) -> Vec<RefRow> {
-    let mut left: Vec<Vec<PageRef>> = fabric
+/// The definition, done the slow way: the least head by (time, CPU) is next. Rows of refs, and of the marks among them
+/// (CPU, upid, page).
+fn oracle(fabric: &Fabric) -> (Vec<RefRow>, Vec<(u64, u64, u64)>) {
+    let mut left: Vec<Vec<Record>> = fabric
         .cpus
         .iter()
         .map(|c| {
-            c.refs
-                .iter()
-                .filter_map(|r| match r {
-                    Record::Ref(r) => Some(*r),
-                    _ => None,
-                })
-                .collect()
+            let all = c.refs.iter().filter(|r| !matches!(r, Record::Lost(_)));
+            all.cloned().collect()
         })
         .collect();
-    let mut rows = Vec::new();
+    let (mut rows, mut marks) = (Vec::new(), Vec::new());
     while let Some(cpu) = (0..3)
         .filter(|&c: &usize| !left[c].is_empty())
-        .min_by_key(|&c| (left[c][0].stamp.time_ns, c))
+        .min_by_key(|&c| (left[c][0].stamp().time_ns, c))
     {
-        let r = left[cpu].remove(0);
+        let r = match left[cpu].remove(0) {
+            Record::Ref(r) => r,
+            Record::Around(a) => {
+                marks.push((cpu as u64, who(a.tgid, a.stamp.time_ns).0, a.page));
+                continue;
+            }
+            other => panic!("{other:?}"),
+        };
         let t = r.stamp.time_ns;
+        let used = r.event != Event::Insert && r.event != Event::Evict;
         let (upid, comm) = who(r.tgid, t);
         let (path, kind) = match r.object {
             1 => (Some("/one"), Some("file")),
@@ -216,16 +236,16 @@ fn oracle(fabric: &Fabric) -> Vec<RefRow> {
             path: path.map(Into::into),
             object_kind: kind.map(Into::into),
             event: r.event.as_str().into(),
-            access: (r.access != Access::Unknown).then(|| r.access.as_str().into()),
+            access: (used && r.access != Access::Unknown).then(|| r.access.as_str().into()),
             major: r.major,
-            addr: (r.addr != 0).then_some(r.addr),
-            ip: (r.ip != 0).then_some(r.ip),
+            addr: (used && r.addr != 0).then_some(r.addr),
+            ip: (used && r.ip != 0).then_some(r.ip),
             object_id: r.object.into(),
             page: r.page,
             page_order: r.page_order,
         });
     }
-    rows
+    (rows, marks)
 }
 
 proptest! {
@@ -246,14 +266,28 @@ proptest! {
             ..small()
         };
         let report = run(&[raw], &to, &options).unwrap();
-        let expected = oracle(&fabric);
+        let (expected, expected_marks) = oracle(&fabric);
         let found = read::refs(&to);
         prop_assert_eq!(&found, &expected);
+        prop_assert_eq!(marks_among_refs(&to), expected_marks);
         prop_assert_eq!(report.captures[0].emitted, Some(fabric.emitted()));
         prop_assert_eq!(fabric.emitted(), found.len() as u64 + read::lost_refs(&to));
         check_files(&to, &keys, slice_rows);
         check_small_tables(&to);
     }
+}
+
+fn marks_among_refs(to: &std::path::Path) -> Vec<(u64, u64, u64)> {
+    let mut marks = Vec::new();
+    for b in read::table(to, Table::Marks) {
+        for i in 0..b.num_rows() {
+            if read::text(&b, "kind", i).as_deref() == Some("around") {
+                let number = |column| read::number(&b, column, i).unwrap();
+                marks.push((number("cpu"), number("upid"), number("page")));
+            }
+        }
+    }
+    marks
 }
 
 /// Every file: its folder, its order, and what the manifest says of it.
@@ -366,9 +400,23 @@ fn check_small_tables(to: &std::path::Path) {
     assert_eq!(read::number(&m, "upid", 0), Some((13 << 22) | 11));
 
     let marks = batch(Table::Marks);
-    assert_eq!(texts(&marks, "kind"), some(&["level", "clock", "clean"]));
-    assert_eq!(texts(&marks, "level"), some(&["full", "", ""]));
-    assert_eq!(read::number(&marks, "duration_ns", 2), Some(MS));
+    let of_names: Vec<usize> = (0..marks.num_rows())
+        .filter(|&i| read::text(&marks, "kind", i).as_deref() != Some("around"))
+        .collect();
+    let of_names = |column| -> Vec<Option<String>> {
+        let texts = of_names.iter().map(|&i| read::text(&marks, column, i));
+        texts.collect()
+    };
+    let kinds = "fork level fork fork exit clock clean fork fork";
+    let kinds: Vec<&str> = kinds.split(' ').collect();
+    assert_eq!(of_names("kind"), some(&kinds));
+    let comms = ["first", "", "sh", "old", "", "", "", "cat", "second"];
+    assert_eq!(of_names("comm"), some(&comms));
+    let clean = (0..marks.num_rows()).find(|&i| read::number(&marks, "pass", i).is_some());
+    assert_eq!(
+        read::number(&marks, "duration_ns", clean.unwrap()),
+        Some(MS)
+    );
 
     let c = batch(Table::Captures);
     assert_eq!(texts(&c, "level"), some(&["full"]));

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
-use pgtrace_ingest::size;
+use pgtrace_capture::units;
 use pgtrace_sql::output::Format;
 use pgtrace_sql::session::{Options, Session};
 use pgtrace_sql::{Error, run, shell, statements};
@@ -161,7 +161,7 @@ fn stdin() -> anyhow::Result<Script> {
 }
 
 fn memory(text: &str) -> Result<usize, String> {
-    match usize::try_from(size::parse(text)?) {
+    match usize::try_from(units::size(text).map_err(|e| e.to_string())?) {
         Ok(bytes) if bytes > 0 => Ok(bytes),
         _ => Err(format!("{text:?} is no amount of memory to work with")),
     }

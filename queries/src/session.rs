@@ -10,9 +10,9 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use pgtrace_capture::units;
 use pgtrace_ingest::dataset::Dataset;
 use pgtrace_ingest::schema::Table;
-use pgtrace_ingest::size;
 use tempfile::TempDir;
 
 use crate::Error;
@@ -131,7 +131,7 @@ impl Session {
     fn advice(&self, error: &DataFusionError) -> Option<String> {
         let text = error.strip_backtrace();
         if let DataFusionError::ResourcesExhausted(_) = error.find_root() {
-            let memory = size::show(self.memory as u64);
+            let memory = units::show_binary(self.memory as u64);
             return Some(format!(
                 "this needs more than the {memory} of --memory; give it more, or use fewer --threads"
             ));

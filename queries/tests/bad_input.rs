@@ -207,7 +207,7 @@ fn tables_cannot_be_changed() {
 fn wrong_options() {
     let data = dataset();
     for (args, word) in [
-        (["--memory", "much"], "512M"),
+        (["--memory", "much"], "256MiB"),
         (["--threads", "0"], "threads"),
         (["--format", "xml"], "ndjson"),
         (["-f", "/no/such.sql"], "/no/such.sql"),

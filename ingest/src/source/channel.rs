@@ -16,6 +16,8 @@ pub enum Piece {
     Block(BlockKind),
     /// Bytes that cannot be used.
     Damage(Damage),
+    /// Before the chunk that follows, others of the same CPU are not there, although some before them are.
+    Absent,
 }
 
 /// Reads the chunks of one CPU one after the other; one file is open at a time.
@@ -23,6 +25,8 @@ pub enum Piece {
 pub struct ChannelReader<'a> {
     chunks: std::slice::Iter<'a, Chunk>,
     open: Option<(&'a Chunk, ChunkReader<BufReader<File>>)>,
+    /// Index of the chunk that should follow, behind the first one.
+    follows: Option<u32>,
     payload: Vec<u8>,
     /// Where the payload begins in its file.
     offset: u64,
@@ -34,6 +38,7 @@ impl<'a> ChannelReader<'a> {
         Self {
             chunks: chunks.iter(),
             open: None,
+            follows: None,
             payload: Vec::new(),
             offset: 0,
         }
@@ -48,7 +53,15 @@ impl<'a> ChannelReader<'a> {
             let (chunk, reader) = match &mut self.open {
                 Some(open) => open,
                 None => match self.chunks.next() {
-                    Some(chunk) => self.open.insert((chunk, ChunkReader::open(&chunk.path)?)),
+                    Some(chunk) => {
+                        let index = chunk.header.index;
+                        self.open = Some((chunk, ChunkReader::open(&chunk.path)?));
+                        let follows = self.follows.replace(index.saturating_add(1));
+                        if follows.is_some_and(|follows| follows != index) {
+                            return Ok(Some(Piece::Absent));
+                        }
+                        continue;
+                    }
                     None => return Ok(None),
                 },
             };

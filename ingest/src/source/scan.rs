@@ -9,6 +9,7 @@ use pgtrace_capture::wire::Item;
 use super::{ChannelReader, Chunk, Piece};
 use crate::error::IngestError;
 use crate::losses::{Damage, Tracker};
+use crate::marks::Mark;
 
 /// What the first reading of one CPU's chunks found.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct CpuScan {
     pub cpu: u16,
     /// Records of its names channel, and copies of any CPU's.
     pub names: Vec<Record>,
+    /// Names that stood in its refs channel.
+    pub names_in_refs: Vec<Record>,
     /// The account of its page references.
     pub refs: Tracker,
     /// The account of its names.
@@ -25,8 +28,10 @@ pub struct CpuScan {
     pub lost: Vec<Lost>,
     /// Damage in its chunks, in order.
     pub damages: Vec<Damage>,
-    /// References that will become rows.
+    /// Records that will become rows of `refs`.
     pub rows: u64,
+    /// Of them page-cache events, which are no references.
+    pub cache_events: u64,
     /// Time of its last record, monotonic ns.
     pub last_ns: u64,
     /// Records of all kinds, copies not counted.
@@ -45,11 +50,13 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
     let mut scan = CpuScan {
         cpu,
         names: Vec::new(),
+        names_in_refs: Vec::new(),
         refs: Tracker::new(cpu, Channel::Refs),
         names_account: Tracker::new(cpu, Channel::Names),
         lost: Vec::new(),
         damages: Vec::new(),
         rows: 0,
+        cache_events: 0,
         last_ns: 0,
         records: 0,
         totals: BTreeMap::new(),
@@ -63,6 +70,10 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
                 scan.refs.damage(index);
                 scan.names_account.damage(index);
                 scan.damages.push(damage);
+            }
+            Piece::Absent => {
+                scan.refs.chunks_absent();
+                scan.names_account.chunks_absent();
             }
             Piece::Block(BlockKind::Totals) => scan.totals(reader.payload()),
             Piece::Block(kind) => scan.block(kind, &reader),
@@ -107,15 +118,20 @@ impl CpuScan {
                     return;
                 }
                 match record {
-                    Record::Ref(_) => self.rows += 1,
+                    Record::Ref(r) => {
+                        self.rows += 1;
+                        self.cache_events += u64::from(!r.event.is_reference());
+                    }
                     Record::Lost(lost) => {
-                        self.refs.count_lost_record();
+                        self.refs.count_other();
                         self.lost.push(lost);
                     }
-                    // Names do not belong here, but what is said is said.
+                    // Marks are not kept: the merge meets them again.
                     other => {
-                        self.refs.count_lost_record();
-                        self.names.push(other);
+                        self.refs.count_other();
+                        if Mark::of(&other).is_none() {
+                            self.names_in_refs.push(other);
+                        }
                     }
                 }
             }

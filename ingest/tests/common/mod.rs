@@ -45,6 +45,7 @@ pub struct Fabric {
     /// Blocks of a chunk at most.
     pub chunk: usize,
     pub totals: bool,
+    pub settings: Settings,
 }
 
 pub fn stamp(cpu: u16, seq: u64, time_ns: u64) -> Stamp {
@@ -132,27 +133,43 @@ impl Cpu {
         self.refs_lost += count;
     }
 
+    /// Adds a record to the refs channel, whatever its kind, numbered.
+    pub fn push_to_refs(&mut self, record: Record) {
+        let s = stamp(self.cpu, self.next_ref, record.stamp().time_ns);
+        self.refs.push(stamped(record, s));
+        self.next_ref += 1;
+    }
+
+    /// So many records of the refs channel are given up on purpose: nothing tells it.
+    pub fn skip(&mut self, count: u64) {
+        self.next_ref += count;
+    }
+
     /// Adds a name, numbered.
-    pub fn push_name(&mut self, mut record: Record) {
+    pub fn push_name(&mut self, record: Record) {
         let s = stamp(self.cpu, self.next_name, record.stamp().time_ns);
-        match &mut record {
-            Record::Ref(r) => r.stamp = s,
-            Record::Process(r) => r.stamp = s,
-            Record::Mapping(r) => r.stamp = s,
-            Record::Object(r) => r.stamp = s,
-            Record::Exit(r) => r.stamp = s,
-            Record::Lost(r) => r.stamp = s,
-            Record::Level(r) => r.stamp = s,
-            Record::Clean(r) => r.stamp = s,
-            Record::Clock(r) => r.stamp = s,
-            Record::Policy(r) => r.stamp = s,
-            Record::Map(r) => r.stamp = s,
-            Record::Around(r) => r.stamp = s,
-            Record::Active(r) => r.stamp = s,
-        }
-        self.names.push(record);
+        self.names.push(stamped(record, s));
         self.next_name += 1;
     }
+}
+
+fn stamped(mut record: Record, s: Stamp) -> Record {
+    match &mut record {
+        Record::Ref(r) => r.stamp = s,
+        Record::Process(r) => r.stamp = s,
+        Record::Mapping(r) => r.stamp = s,
+        Record::Object(r) => r.stamp = s,
+        Record::Exit(r) => r.stamp = s,
+        Record::Lost(r) => r.stamp = s,
+        Record::Level(r) => r.stamp = s,
+        Record::Clean(r) => r.stamp = s,
+        Record::Clock(r) => r.stamp = s,
+        Record::Policy(r) => r.stamp = s,
+        Record::Map(r) => r.stamp = s,
+        Record::Around(r) => r.stamp = s,
+        Record::Active(r) => r.stamp = s,
+    }
+    record
 }
 
 impl Fabric {
@@ -167,6 +184,10 @@ impl Fabric {
             block: 16,
             chunk: 8,
             totals: true,
+            settings: Settings {
+                level: "rich".into(),
+                ..Settings::default()
+            },
         }
     }
 
@@ -213,25 +234,17 @@ impl Fabric {
             monotonic_ns: 1000,
             realtime_ns: 1_700_000_000_000_000_000,
             boottime_ns: 1000,
-            settings: Settings {
-                level: "rich".into(),
-                ..Settings::default()
-            },
+            settings: self.settings.clone(),
         }
     }
 
-    /// References that got a number and are no LOST record.
+    /// Numbers of the refs channels that are rows, or lost.
     pub fn emitted(&self) -> u64 {
-        let lost_records = |c: &Cpu| {
-            c.refs
-                .iter()
-                .filter(|r| matches!(r, Record::Lost(_)))
-                .count()
+        let others = |c: &Cpu| {
+            let others = c.refs.iter().filter(|r| !matches!(r, Record::Ref(_)));
+            others.count() as u64
         };
-        self.cpus
-            .iter()
-            .map(|c| c.next_ref - lost_records(c) as u64)
-            .sum()
+        self.cpus.iter().map(|c| c.next_ref - others(c)).sum()
     }
 
     pub fn totals_json(&self) -> Vec<u8> {

@@ -118,10 +118,41 @@ pub fn losses(dataset: &Path) -> Vec<(u64, Option<u64>, String, String)> {
         .collect()
 }
 
-/// References lost, as far as counted.
+/// Marks as they stand in their file: kind, and every column that is not null as `name=value`; times in ms since `zero_ns`.
+pub fn marks(dataset: &Path, zero_ns: i64) -> Vec<String> {
+    let mut rows = Vec::new();
+    for batch in table(dataset, Table::Marks) {
+        for i in 0..batch.num_rows() {
+            let mut row = text(&batch, "kind", i).unwrap();
+            for field in batch.schema().fields() {
+                let name = field.name();
+                if name == "kind" || name == "capture_id" || cell(&batch, name, i).is_none() {
+                    continue;
+                }
+                row += &match field.data_type() {
+                    DataType::Timestamp(..) => {
+                        let ns = time(&batch, name, i).unwrap() - zero_ns;
+                        format!(" {name}={}", ns as f64 / 1e6)
+                    }
+                    DataType::Boolean => format!(" {name}={}", flag(&batch, name, i).unwrap()),
+                    DataType::Dictionary(..) => {
+                        format!(" {name}={}", text(&batch, name, i).unwrap())
+                    }
+                    _ => format!(" {name}={}", number(&batch, name, i).unwrap()),
+                };
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// References lost, as far as counted; those given up on purpose are not.
 pub fn lost_refs(dataset: &Path) -> u64 {
     let losses = losses(dataset);
-    let refs = losses.iter().filter(|l| l.3 == "refs");
+    let refs = losses
+        .iter()
+        .filter(|l| l.3 == "refs" && l.2 != "overwritten");
     refs.filter_map(|l| l.1).sum()
 }
 

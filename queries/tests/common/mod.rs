@@ -167,6 +167,7 @@ impl Fabricator {
                 .or_default()
                 .push(row);
         }
+        let cache_event = |row: &&&Row| row["event"] == "insert" || row["event"] == "evict";
         let mut captures = Vec::new();
         let (mut processes, mut objects, mut losses) = (Vec::new(), Vec::new(), Vec::new());
         for (id, rows) in by_capture {
@@ -175,7 +176,7 @@ impl Fabricator {
             captures.push(object(json!({
                 "capture_id": id, "boot_id": "b1", "kernel": "6.12.0", "page_size": 4096, "cpus": 1,
                 "level": "full", "settings": "{}", "start_ts": start, "end_ts": end,
-                "refs": rows.len(), "lost": lost, "chunks": 1, "raw_bytes": 64 * rows.len(),
+                "refs": rows.len(), "cache_events": rows.iter().filter(cache_event).count(), "lost": lost, "chunks": 1, "raw_bytes": 64 * rows.len(),
                 "clock_monotonic_ns": 0, "clock_utc_ns": START,
             })));
             let mut seen = BTreeSet::new();
