@@ -150,6 +150,12 @@ impl Channel {
         }
         let mut at = 0;
         while let Some(rest) = self.buf.get(at..filled).filter(|rest| !rest.is_empty()) {
+            let run = wire::run_of_64(rest);
+            if run > 0 {
+                at += run * 64;
+                self.records += run as u64;
+                continue;
+            }
             match wire::frame(rest, false) {
                 Ok(frame) if usize::from(frame.len) <= rest.len() => {
                     at += usize::from(frame.len);

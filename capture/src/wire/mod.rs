@@ -256,6 +256,20 @@ pub(crate) fn frame(bytes: &[u8], swap: bool) -> Result<Frame, Fault> {
     })
 }
 
+/// How many records of 64 bytes (the length of a page reference) in native byte order `bytes` begin with, looking at their
+/// framing only. Nearly all there are are such: [`frame`] is for the others.
+pub(crate) fn run_of_64(bytes: &[u8]) -> usize {
+    // Magic, version, kind, flags, length, CPU: the first and the fifth and sixth byte count.
+    const LOOK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0xff, 0xff, 0, 0]);
+    let len = 64_u16.to_ne_bytes();
+    let want = u64::from_ne_bytes([v1::PGT_MAGIC, 0, 0, 0, len[0], len[1], 0, 0]);
+    let (records, _) = bytes.as_chunks::<64>();
+    records
+        .iter()
+        .take_while(|r| r.first_chunk().map(|h| u64::from_ne_bytes(*h) & LOOK) == Some(want))
+        .count()
+}
+
 /// Appends `record` to `out` in the newest wire version and native byte order. For the sources that are not the module
 /// (which itself writes what the recorder stores), and for tests.
 ///

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 
-use super::{ByteOrder, DecodeError, Fault, HEADER_LEN, Item, decode, encode};
+use super::{ByteOrder, DecodeError, Fault, HEADER_LEN, Item, decode, encode, frame, run_of_64};
 use crate::record::*;
 
 const NATIVE: ByteOrder = ByteOrder::NATIVE;
@@ -498,4 +498,35 @@ fn texts_too_long_for_a_record_are_cut() {
     assert_eq!(p.comm, "longer than sixt");
     assert_eq!(p.exe.unwrap().len() + p.cwd.unwrap().len(), 65_528 - 80);
     assert_eq!(p.cgroup, None);
+}
+
+#[test]
+fn a_run_of_references_is_what_framing_finds_one_by_one() {
+    // Records of 64 bytes, then something else: another length, another magic, a tail.
+    let reference = |cpu: u16| {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&[0xa7, 1, 1, 0]);
+        bytes.extend_from_slice(&64_u16.to_ne_bytes());
+        bytes.extend_from_slice(&cpu.to_ne_bytes());
+        bytes.resize(64, 0x5a);
+        bytes
+    };
+    let mut longer = reference(3);
+    longer[4..6].copy_from_slice(&72_u16.to_ne_bytes());
+    let mut foreign = reference(3);
+    foreign[0] = 0xa6;
+    for n in 0..5 {
+        for other in [vec![], longer.clone(), foreign.clone(), vec![0xa7; 63]] {
+            let bytes: Vec<u8> = (0..n).flat_map(reference).chain(other).collect();
+            let (mut at, mut framed) = (0, 0);
+            while let Ok(frame) = frame(&bytes[at..], false) {
+                if frame.len != 64 || bytes.len() - at < 64 {
+                    break;
+                }
+                at += 64;
+                framed += 1;
+            }
+            assert_eq!(run_of_64(&bytes), framed, "{n} references");
+        }
+    }
 }
