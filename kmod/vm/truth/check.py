@@ -7,10 +7,30 @@ RAW is a folder of relay files (refsN, namesN) or of chunks. Prints what was com
 
 import argparse
 import bisect
+import math
 import sys
 
 import truth
 import wire
+
+UNTOLD = 100  # passes that nothing counts: more than happen during one touch
+
+
+def passes(rec):
+    """The cleaner's passes. Where records were lost, those of passes may be among them: a gap in a process's numbers is
+    so many passes, somewhere between the two that are told; before the first and behind the last there may be some."""
+    told = {}
+    for c in rec.named(wire.Clean):
+        told.setdefault(c.tgid, []).append(c)
+    found = [truth.Pass(c.tgid, c.start, c.end) for cs in told.values() for c in cs]
+    if any(r.channel == "refs" for r in rec.lost()):
+        for p in {p.tgid for p in rec.named(wire.Process)}:
+            cs = told.get(p, [])
+            for a, b in zip(cs, cs[1:]):
+                found += [truth.Pass(p, a.end, b.start)] * (b.number - a.number - 1)
+            found += [truth.Pass(p, 0, cs[0].start if cs else math.inf)] * UNTOLD
+            found += [truth.Pass(p, cs[-1].end, math.inf)] * UNTOLD if cs else []
+    return found
 
 
 def from_recording(rec):
@@ -40,7 +60,7 @@ def from_recording(rec):
             processes[e.tgid] = processes[e.tgid]._replace(code=e.code)
     return truth.Recorded(
         rows, [truth.Obj(o.object, o.kind, o.path or None, o.object in deleted) for o in objects.values()],
-        list(processes.values()), [truth.Pass(c.tgid, c.start, c.end) for c in rec.named(wire.Clean)], left, execs)
+        list(processes.values()), passes(rec), left, execs)
 
 
 def main():

@@ -236,21 +236,21 @@ def tables(dataset, rec, refs, losses):
 
 
 def recorded(dataset, rec, refs):
-    """What SQL says, for truth.Check. Monotonic times are the raw ones (ts was compared with them already), and so are
-    the cleaner's passes, whose begin is not in marks."""
-    times = [r.time for r in rec.merged()]
+    """What SQL says, for truth.Check. Raw are what was compared already or is not in a table: monotonic times, flags, and
+    what stands in marks."""
+    raw = from_recording(rec)
 
     def number(text):
         return None if text is None else int(text)
 
-    rows = [truth.Row(int(r["seq"]), time, int(r["cpu"]), int(r["pid"]), int(r["tid"]), r["event"],
+    rows = [truth.Row(int(r["seq"]), row.time, int(r["cpu"]), int(r["pid"]), int(r["tid"]), r["event"],
                       r["access"], r["major"] == "true", number(r["addr"]), int(r["object_id"]), int(r["page"]),
-                      int(r["page_order"]), r["object_kind"], r["path"]) for r, time in zip(refs, times)]
+                      int(r["page_order"]), r["object_kind"], r["path"], row.kernel) for r, row in zip(refs, raw.rows)]
     objects = [truth.Obj(int(o["object_id"]), o["object_kind"], o["path"], o["deleted"] == "true")
                for o in sql(dataset, "SELECT object_id, object_kind, path, deleted FROM objects")]
     processes = [truth.Proc(int(p["pid"]), int(p["ppid"]), p["comm"], p["exe"], number(p["exit_code"]))
                  for p in sql(dataset, "SELECT pid, ppid, comm, exe, exit_code FROM processes ORDER BY start_ts")]
-    return truth.Recorded(rows, objects, processes, from_recording(rec).passes)
+    return truth.Recorded(rows, objects, processes, raw.passes, raw.left, raw.execs)
 
 
 def main():
