@@ -633,7 +633,9 @@ static void reuse(void)
 		if (born(i) == first)
 			break;
 	}
-	report(i < 20, "the pid comes again");
+	report(i < 20, "the pid comes again (needs CONFIG_CHECKPOINT_RESTORE)");
+	if (i == 20)
+		return;
 	touch(i, false);			/* the target was the other process */
 	expect(0, "pid %d", first);
 	process(i, "attached", "targets");
