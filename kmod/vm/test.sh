@@ -47,6 +47,7 @@ boot() {
     local kernel=${name%%,*} out=$work/${name//[ ,]/_}
     "$VM_DIR/run.sh" --kernel "$kernel" "${options[@]}" --timeout 600 --file "$programs/workload" --file "$programs/torture" \
         --file "$programs/targets" --file "$programs/events" --file "$programs/fuzz" --file "$VM_DIR/truth/guest-torture.sh" \
+        --file "$VM_DIR/truth/guest-recorder.sh" \
         --file "$capture:/files/pgtrace-capture" --file "$("$VM_DIR/ext4.sh" "$kernel")" --out "$out" \
         "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
     while IFS= read -r line; do
@@ -99,6 +100,11 @@ boot() {
             expect "$name, perf without root" python3 "$VM_DIR/truth/perf.py" --uid 1000 "$out/perf_user"
             expect "$name, perf with losses" python3 "$VM_DIR/truth/perf.py" --lossy "$out/perf_lossy"
             ;;
+        keep) expect "$name, the newest 2 MiB on disk" python3 "$VM_DIR/truth/newest.py" "$out/keep" ;;
+        memory) expect "$name, snapshots of memory" python3 "$VM_DIR/truth/newest.py" --snapshots "$out/memory" ;;
+        lately) expect "$name, the last two seconds" python3 "$VM_DIR/truth/newest.py" --last 2.5 "$out/lately" ;;
+        full_disk) pipeline "$name, a disk nearly full" "$out/full_disk" --no-truth --any-loss ;;
+        switch) expect "$name, switched while it runs" python3 "$VM_DIR/truth/switch.py" "$out/switch" ;;
         torture) pipeline "$name, torture" "$out/torture" --no-truth --any-loss ;;
         fuzz) expect "$name, a recording after the fuzzing" python3 "$VM_DIR/truth/check.py" "$out/fuzz/truth" "$out/fuzz/raw" ;;
         recorder) pipeline "$name, interrupted" "$out/interrupted" --no-truth --any-loss ;;
@@ -126,6 +132,9 @@ else
         wait
         boot "$version, 4 CPUs in turn, who" '--cpus 4 --one-thread' who &
         boot "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' churn &
+        wait
+        boot "$version, 2 CPUs, left running" '--cpus 2 --one-thread' keep memory lately full_disk switch doctor &
+        boot "$version, 1 CPU, left running" '--cpus 1' keep memory lately &
         wait
         boot "$version, 2 CPUs, under pressure" '--cpus 2 --one-thread' TORTURE=2 pressure fuzz &
         boot "$version, 2 CPUs, huge pages" '--cpus 2 --one-thread' TORTURE=2 huge &

@@ -11,15 +11,26 @@ use super::keep::Keep;
 use super::names::Names;
 use super::snapshot::Snapshots;
 use crate::chunk::{BlockKind, ChunkError, ChunkHeader};
-use crate::control::is_gone;
+use crate::control::{Module, is_gone};
 use crate::sys;
 
 /// Longest wait for a full sub-buffer: partial ones are drained this often.
 const WAIT: Duration = Duration::from_millis(100);
 
+/// Bytes that a CPU's thread holds at a snapshot before it writes.
+const HELD: usize = 64 << 20;
+
+/// Whole records on their way to a chunk.
+#[derive(Debug)]
+struct Held {
+    bytes: Box<[u8]>,
+    records: u64,
+}
+
 /// What all drain threads share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) module: Module,
     pub(super) names: Names,
     pub(super) keep: Keep,
     pub(super) disk: DiskGuard,
@@ -37,18 +48,33 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(names: Names, keep: Keep, disk: DiskGuard) -> Shared {
+    pub(super) fn new(
+        module: &Module,
+        cpus: usize,
+        names: Names,
+        keep: Keep,
+        disk: DiskGuard,
+    ) -> Shared {
         Shared {
+            module: module.clone(),
             names,
             keep,
             disk,
-            snapshots: Snapshots::default(),
+            snapshots: Snapshots::new(cpus),
             stopped: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
+    }
+}
+
+impl Shared {
+    /// Whether some thread may have ended, or is about to.
+    pub(super) fn is_ending(&self) -> bool {
+        let flags = [&self.stopped, &self.failed, &self.gone];
+        flags.iter().any(|flag| flag.load(Ordering::Acquire))
     }
 }
 
@@ -188,27 +214,32 @@ impl<'a> Drain<'a> {
         }
         self.snapshot = number;
         let written = if self.plan.in_memory {
-            self.drain_memory(since_ns, Some(sys::clocks().monotonic_ns))
-                .and_then(|()| Ok(self.chunks.close_snapshot()?))
-        } else {
-            self.chunks.cut().map_err(DrainError::from)
-        };
-        self.shared.snapshots.drained();
-        match written {
-            Ok(true) => Ok(()), // told when it has its last names
-            Ok(false) => {
-                self.shared.snapshots.finished(None);
-                Ok(())
+            if !self.shared.snapshots.meet(self.shared, number) {
+                return Ok(());
             }
-            Err(e) => Err(e),
-        }
+            let now_ns = sys::clocks().monotonic_ns;
+            let mut held = Vec::new();
+            let read = self.drain_memory(since_ns, Some(now_ns), &mut held);
+            self.shared.snapshots.drained(self.shared);
+            self.write_held(&mut held)?;
+            read?;
+            self.chunks.close_snapshot()?
+        } else {
+            self.chunks.cut()?
+        };
+        if !written {
+            self.shared.snapshots.finished(None);
+        } // otherwise it is told when the chunk has its last names
+        Ok(())
     }
 
     /// The last snapshot of a recording in memory: all that is left, in a chunk of every CPU.
     fn last(&mut self) -> Result<(), DrainError> {
         if self.plan.in_memory && self.error.is_none() {
             let since_ns = self.shared.snapshots.wanted().1;
-            let drained = self.drain_memory(since_ns, None);
+            let mut held = Vec::new();
+            let drained = self.drain_memory(since_ns, None, &mut held);
+            self.write_held(&mut held)?;
             if !self.chunks.is_open() {
                 self.chunks.begin()?;
             }
@@ -217,32 +248,38 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    /// Reads what memory holds of references, into a new chunk: none older than `since_ns`, and none made after
-    /// `until_ns` (or a few: the module goes on writing meanwhile).
-    fn drain_memory(&mut self, since_ns: u64, until_ns: Option<u64>) -> Result<(), DrainError> {
-        let capacity = self.plan.header.settings.subbuf_size * self.plan.header.settings.n_subbufs;
+    /// Reads what memory holds of references: none older than `since_ns`, and none made after `until_ns` (or a few: the
+    /// module goes on writing meanwhile). They are in `held`, or in the chunk where they are many: while they are read,
+    /// the module has no room but what was read, so that a disk's time is not to be waited for.
+    fn drain_memory(
+        &mut self,
+        since_ns: u64,
+        until_ns: Option<u64>,
+        held: &mut Vec<Held>,
+    ) -> Result<(), DrainError> {
+        let set = &self.plan.header.settings;
+        let capacity = set.subbuf_size * set.n_subbufs;
         let before = self.refs.bytes;
         let since_ns = since_ns.max(self.shared.names.since_ns());
+        let mut bytes = 0;
         loop {
             let got = read(&mut self.refs)?;
             let all = self.refs.whole(got.whole);
             let span = Channel::span(all, since_ns);
             self.outdated += span.older;
-            let bytes = all.get(span.begin..).unwrap_or_default();
-            if !bytes.is_empty() {
-                if !self.chunks.is_open() {
-                    self.chunks.begin()?;
-                }
-                if let Err(e) = self.chunks.block(BlockKind::Refs, bytes) {
-                    self.discarded += span.records - span.older;
-                    self.refs.consume(got.whole);
-                    return Err(e.into());
-                }
+            let young = all.get(span.begin..).unwrap_or_default();
+            if !young.is_empty() {
+                bytes += young.len();
+                held.push(Held {
+                    bytes: young.into(),
+                    records: span.records - span.older,
+                });
             }
-            self.shared
-                .bytes
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
             self.refs.consume(got.whole);
+            if bytes > HELD {
+                bytes = 0;
+                self.write_held(held)?;
+            }
             let enough = until_ns
                 .is_some_and(|until| span.last_ns > until || self.refs.bytes - before >= capacity);
             // A record that was read in part is there in whole: the next read has its rest.
@@ -250,6 +287,27 @@ impl<'a> Drain<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// Writes what was read, to a new chunk if there is none.
+    fn write_held(&mut self, held: &mut Vec<Held>) -> Result<(), DrainError> {
+        let mut written = Ok(true);
+        for Held { bytes, records } in held.drain(..) {
+            if written.is_ok() && !self.chunks.is_open() {
+                written = self.chunks.begin().map(|()| true);
+            }
+            if written.is_ok() {
+                written = self.chunks.block(BlockKind::Refs, &bytes);
+            }
+            match written {
+                Ok(_) => {
+                    let bytes = bytes.len() as u64;
+                    self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+                }
+                Err(_) => self.discarded += records,
+            }
+        }
+        Ok(written.map(drop)?)
     }
 
     fn channel(&mut self, kind: BlockKind) -> Result<Pass, DrainError> {

@@ -55,7 +55,7 @@ pub fn record(
     let buffer = buffer(options, cpus.len())?;
     let output = Output::prepare(&options.dir)?;
     let mut paths = Vec::new();
-    let recorded = shared(options).and_then(|shared| {
+    let recorded = shared(options, module, cpus.len()).and_then(|shared| {
         let session = Session {
             options,
             module,
@@ -79,14 +79,14 @@ pub fn record(
     }
 }
 
-fn shared(options: &Options) -> Result<Shared, RecordError> {
+fn shared(options: &Options, module: &Module, cpus: usize) -> Result<Shared, RecordError> {
     let disk = DiskGuard::new(&options.dir, options.min_free)?;
     let (names, keep) = if options.in_memory {
         (Names::in_memory(), Keep::default())
     } else {
         (Names::default(), Keep::new(options.keep_last))
     };
-    Ok(Shared::new(names, keep, disk))
+    Ok(Shared::new(module, cpus, names, keep, disk))
 }
 
 /// Bytes of each CPU's refs channel, where they are not the module's.

@@ -80,8 +80,7 @@ impl Session<'_> {
             })?;
             let set = &plan.header.settings;
             let memory = (set.subbuf_size * set.n_subbufs).saturating_mul(cpus.len() as u64);
-            let n = cpus.len();
-            let taker = Taker::new(self.module, self.shared, self.options, n, memory, note);
+            let taker = Taker::new(self.shared, self.options, memory, note);
             self.module.command("start")?;
             Ok((drains, taker))
         });

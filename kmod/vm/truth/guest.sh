@@ -401,6 +401,8 @@ step_recorder() {
 
 # shellcheck source=guest-torture.sh
 . /files/guest-torture.sh
+# shellcheck source=guest-recorder.sh
+. /files/guest-recorder.sh
 
 for step in "$@"; do
     case $step in
