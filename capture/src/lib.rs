@@ -6,6 +6,7 @@ pub mod chunk;
 pub mod cli;
 pub mod control;
 pub mod doctor;
+pub mod help_files;
 pub mod live;
 pub mod record;
 pub mod recorder;

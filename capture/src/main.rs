@@ -9,9 +9,10 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Context;
 use clap::Parser;
 use pgtrace_capture::chunk::Targets;
-use pgtrace_capture::cli::{Cli, Cmd, Record, SnapshotOn, Source, TargetArgs};
+use pgtrace_capture::cli::{Cli, Cmd, Record, SnapshotOn, Source, TargetArgs, command};
 use pgtrace_capture::control::Module;
 use pgtrace_capture::doctor::{self, System, Verdict};
+use pgtrace_capture::help_files::{self, More};
 use pgtrace_capture::live::Live;
 use pgtrace_capture::perf;
 use pgtrace_capture::record::Level;
@@ -19,7 +20,38 @@ use pgtrace_capture::recorder::{self, Follow, Grain, News, Options, Signals};
 use pgtrace_capture::status_text::describe;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
+/// What the man page says besides.
+const MORE: More<'_> = More {
+    files: &[
+        (
+            "/sys/kernel/debug/pgtrace/",
+            "the module's control and status files, and its buffers",
+        ),
+        (
+            "DIR/cpuNNN-NNNNNN.pgt",
+            "raw chunks: the bytes of one CPU, with CRC32C; each reads alone",
+        ),
+        (
+            "/etc/default/pgtrace",
+            "options of the service pgtrace.service, which records continuously",
+        ),
+    ],
+    environment: &[(
+        "PGTRACE_DEBUGFS",
+        "where the module's files are, instead of /sys/kernel/debug/pgtrace",
+    )],
+    see_also: &[
+        ("pgtrace-ingest", "1"),
+        ("pgtrace-sql", "1"),
+        ("perf_event_open", "2"),
+        ("modinfo", "8"),
+    ],
+};
+
 fn main() -> ExitCode {
+    if let Some(code) = help_files::asked(&command(), MORE) {
+        return code;
+    }
     let cli = Cli::parse();
     let done = match cli.command {
         Cmd::Record(args) => record(*args),
