@@ -26,7 +26,7 @@ demo: build ## the main job on a real capture: ingest it, ask it, see answers
 # Test builds turn on features of some dependencies that plain builds do not: building the commands the same way
 # spares compiling DataFusion twice.
 test: ## all tests; needs root for package installation only
-	@$(MAKE) --no-print-directory BUILD='cargo test --locked --workspace --no-run' lint unit vm-test interop notebooks
+	@$(MAKE) --no-print-directory BUILD='cargo test --locked --workspace --no-run' lint unit test-packaging vm-test interop notebooks
 	@echo; echo "all tests passed"
 
 deps: ## what building needs: a C compiler (by apt, if missing)
@@ -56,7 +56,7 @@ lint: deps-test ## formatting, clippy, licences, one arrow and one DataFusion, s
 	cargo deny check bans licenses sources
 	@for c in arrow parquet datafusion object_store; do n=$$(grep -c "^name = \"$$c\"$$" Cargo.lock); \
 		[ "$$n" = 1 ] || { echo "Cargo.lock holds $$n versions of $$c, expected 1" >&2; exit 1; }; done
-	shellcheck -x -P SCRIPTDIR .ci/run testdata/*.sh kmod/vm/*.sh
+	shellcheck -x -P SCRIPTDIR .ci/run testdata/*.sh kmod/vm/*.sh packaging/*.sh
 
 unit: build ## cargo tests of the three crates
 	cargo test --locked --workspace
@@ -101,6 +101,36 @@ bench-kernel: deps-vm ## what tracing costs, in instructions, beside ftrace and 
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release -p pgtrace-capture --target $(STATIC_TARGET)
 	@bash testdata/install.sh python3:python3
 	@PYTHON=$(firstword $(wildcard $(VENV)/bin/python) python3) bash kmod/vm/bench.sh $(KERNEL)
+
+# As packages install things: make install [PREFIX=/usr/local] [DESTDIR=] [PROFILE=release]. The module: make -C kmod install.
+PREFIX ?= /usr/local
+PROFILE ?= release
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BUILT = $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+HELP_FILES = $(TARGET_DIR)/help-files
+COMMANDS := pgtrace-capture pgtrace-ingest pgtrace-sql
+SHARE = $(DESTDIR)$(PREFIX)/share
+install: ## the three commands, man pages, completions, systemd unit: PREFIX, DESTDIR
+	[ -n "$(NO_BUILD)" ] || cargo build --locked --workspace --bins --profile $(PROFILE)
+	rm -rf $(HELP_FILES)
+	for c in $(COMMANDS); do $(BUILT)/$$c --help-files $(HELP_FILES) || exit 2; done
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
+		$(SHARE)/fish/vendor_completions.d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/default
+	install -m 755 $(COMMANDS:%=$(BUILT)/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(COMMANDS:%=$(HELP_FILES)/man1/%.1) $(SHARE)/man/man1
+	install -m 644 $(COMMANDS:%=$(HELP_FILES)/bash/%) $(SHARE)/bash-completion/completions
+	install -m 644 $(COMMANDS:%=$(HELP_FILES)/zsh/_%) $(SHARE)/zsh/site-functions
+	install -m 644 $(COMMANDS:%=$(HELP_FILES)/fish/%.fish) $(SHARE)/fish/vendor_completions.d
+	sed 's,@BINDIR@,$(PREFIX)/bin,' packaging/pgtrace.service >$(DESTDIR)$(UNITDIR)/pgtrace.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/pgtrace.service
+	@# Whoever has changed the options keeps them.
+	[ -e $(DESTDIR)$(SYSCONFDIR)/default/pgtrace ] || \
+		install -m 644 packaging/pgtrace.default $(DESTDIR)$(SYSCONFDIR)/default/pgtrace
+
+test-packaging: build deps-vm ## man pages, completions, make install, the unit, DKMS: into a temporary root
+	@bash packaging/test.sh
 
 accept: ## rewrite the expected output of the SQL views' worked examples, then look at git diff
 	PGTRACE_ACCEPT=1 cargo test -p pgtrace-sql --test slt

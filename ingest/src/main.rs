@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pgtrace_capture::help_files::{self, More};
 use pgtrace_capture::units;
 use pgtrace_ingest::inspect::{InspectError, inspect};
 use pgtrace_ingest::manifest::PartitionKey;
@@ -14,15 +15,13 @@ use pgtrace_ingest::pipeline::{Options, Progress, ingest};
 use pgtrace_ingest::source::files;
 
 /// Turns raw chunks into a partitioned Parquet dataset that anyone can question in SQL.
-///
-/// Exit code: 0 good; 1 done, but the trace has losses or damage (see the
-/// dataset's table `losses`); 2 error, and the dataset is as it was.
 #[derive(Parser)]
 #[command(
     version,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Example:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less"
+    after_help = "Exit codes: 0 good; 1 done, but the trace has losses or damage (see the dataset's table `losses`); \
+    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -87,7 +86,27 @@ impl From<Key> for PartitionKey {
     }
 }
 
+/// What the man page says besides.
+const MORE: More<'_> = More {
+    files: &[
+        ("*.pgt", "raw chunks, as pgtrace-capture writes them"),
+        (
+            "DATASET/refs/, DATASET/captures/, ..",
+            "the tables: Parquet, in folders like uid=1000/pid=4242",
+        ),
+        (
+            "DATASET/_pgtrace/manifest/",
+            "what belongs to the dataset; whoever reads sees whole commits only",
+        ),
+    ],
+    environment: &[],
+    see_also: &[("pgtrace-capture", "1"), ("pgtrace-sql", "1")],
+};
+
 fn main() -> ExitCode {
+    if let Some(code) = help_files::asked(&Cli::command(), MORE) {
+        return code;
+    }
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Inspect { raw }) => run_inspect(&raw),

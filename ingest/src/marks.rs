@@ -8,7 +8,7 @@ use object_store::Error as StoreError;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use pgtrace_capture::record::{
-    ActivePage, Around, CleanPass, MapChange, MapOp, Process, Record, Stamp,
+    ActivePage, Around, CleanPass, Exit, MapChange, MapOp, Process, Record, Stamp,
 };
 use tokio::runtime::Handle;
 
@@ -163,7 +163,7 @@ impl<'a> Cells<'a> {
                 ..row
             },
             Record::Exit(r) => Cells {
-                exit_code: Some(r.code),
+                exit_code: Some(r.code).filter(|code| *code != Exit::UNKNOWN_CODE),
                 ..of(r.tgid)
             },
             Record::Clean(r) => Cells {

@@ -170,7 +170,7 @@ const PROCESSES: &[Column] = &[
     maybe("cgroup", Kind::Dictionary, "cgroup v2 path; null where unknown"),
     column("start_ts", Kind::Timestamp, "start of the process (may lie before the recording)"),
     maybe("end_ts", Kind::Timestamp, "its end; null while it lived on"),
-    maybe("exit_code", Kind::UInt32, "as wait() gives it: status << 8, or the signal; null while it lived on"),
+    maybe("exit_code", Kind::UInt32, "as wait() gives it: status << 8, or the signal; null while it lived on, or where perf did not tell"),
 ];
 
 #[rustfmt::skip]
@@ -226,7 +226,7 @@ const MARKS: &[Column] = &[
     maybe("tid", Kind::UInt32, "mmap to mprotect, around: thread that did it"),
     maybe("upid", Kind::UInt64, "incarnation of pid, see refs.upid"),
     maybe("comm", Kind::Dictionary, "attach, fork, exec, detach: command name from now on"),
-    maybe("exit_code", Kind::UInt32, "exit: as wait() gives it: status << 8, or the signal"),
+    maybe("exit_code", Kind::UInt32, "exit: as wait() gives it: status << 8, or the signal; null where perf did not tell"),
     maybe("level", Kind::Dictionary, "level: off, light, rich or full from now on"),
     maybe("policy", Kind::Dictionary, "policy: none (first touches only), timer (all present pages, once a period) or fifo (all but the last touched ones) from now on"),
     maybe("clean_ms", Kind::UInt32, "level, policy: period of the cleaner in ms; 0: off"),

@@ -10,6 +10,7 @@ use arrow::array::{
 use arrow::datatypes::Int32Type;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
+use pgtrace_capture::record::Exit;
 
 use crate::clocks::Clocks;
 use crate::encode;
@@ -186,7 +187,8 @@ fn processes(capture_id: &str, names: &Names, clocks: &Clocks) -> Result<RecordB
     to.texts("cgroup", all().map(|p| p.last.cgroup.as_deref()));
     to.times("start_ts", clocks, all().map(|p| Some(p.last.start_ns)));
     to.times("end_ts", clocks, all().map(|p| p.exit.map(|e| e.0)));
-    to.u32s("exit_code", all().map(|p| p.exit.map(|e| e.1)));
+    let told = |code: &u32| *code != Exit::UNKNOWN_CODE;
+    to.u32s("exit_code", all().map(|p| p.exit.map(|e| e.1).filter(told)));
     to.batch()
 }
 

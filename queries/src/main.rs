@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use pgtrace_capture::help_files::{self, More};
 use pgtrace_capture::units;
 use pgtrace_sql::output::Format;
 use pgtrace_sql::session::{Options, Session};
@@ -52,7 +53,20 @@ Examples:
 
 Exit status: 0 done, 2 error. What a recording lost is in the table losses; a note on stderr says if any.";
 
+/// What the man page says besides.
+const MORE: More<'_> = More {
+    files: &[(
+        "DATASET",
+        "a folder that pgtrace-ingest made; its Parquet opens in other programs, too",
+    )],
+    environment: &[("TMPDIR", "where to spill, without --spill-dir")],
+    see_also: &[("pgtrace-capture", "1"), ("pgtrace-ingest", "1")],
+};
+
 fn main() -> ExitCode {
+    if let Some(code) = help_files::asked(&Cli::command(), MORE) {
+        return code;
+    }
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match answer(&cli, &matches) {
