@@ -43,7 +43,8 @@ missing() { # missing FILE: words of stdin that are not in it
 for command in "${commands[@]}"; do
     page=$share/man/man1/$command.1
     check "$command: installed" test -x "$root/usr/bin/$command"
-    helps "$command" | grep -oE -- '(^|[ ,])--[a-z][a-z-]+' | tr -d ' ,' | sort -u >"$work/options"
+    # Where they are explained, not where an example uses some, perhaps of another command.
+    helps "$command" | sed -nE 's/^ +(-[A-Za-z], )?(--[a-z][a-z-]+).*/\2/p' | sort -u >"$work/options"
     [[ $(wc -l <"$work/options") -gt 3 ]] || bad "$command: its options were not understood"
     plain_page "$page" >"$work/page"
     check "$command: its page has its $(wc -l <"$work/options") options" missing "$work/page" <"$work/options"

@@ -402,6 +402,21 @@ fn the_end_of_the_processes_or_of_the_time_ends_it() {
 }
 
 #[test]
+fn it_ends_before_the_disk_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("raw");
+    let mut options = options(&out, &["true"], &[]);
+    if record(&options).is_none() {
+        return;
+    }
+    std::fs::remove_dir_all(&out).unwrap();
+    options.min_free = Some(u64::MAX / 2);
+    let error = perf::record(&options, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, RecordError::DiskFull { .. }), "{error}");
+    assert!(!out.exists(), "a folder was left behind");
+}
+
+#[test]
 fn what_perf_cannot_do_is_refused_before_anything_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("raw");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::super::command::{Gated, Running};
+use super::super::disk::DiskGuard;
 use super::super::output::proc_line;
 use super::super::{CpuReport, Options, Progress, RecordError, Report};
 use super::attach::{CpuEvents, Events};
@@ -140,6 +141,9 @@ struct Work {
     first: u16,
     /// All could be written so far.
     good: bool,
+    disk: DiskGuard,
+    /// Bytes that the disk's guard knows of.
+    written: u64,
     /// What made no sense, by place of the CPU.
     damage: Vec<(usize, String)>,
 }
@@ -153,6 +157,7 @@ impl<'a> Session<'a> {
         sys::raise_file_limit(); // after the fork: the command keeps its own limit
         let pids: Vec<u32> = options.targets.pids.iter().copied().chain(child).collect();
         let begin = clocks();
+        let disk = DiskGuard::new(&options.dir, options.min_free)?;
         let mut events = Events::open(&pids, page_size() as usize)?;
         let mut rings: Vec<Ring> = events
             .cpus
@@ -171,6 +176,8 @@ impl<'a> Session<'a> {
             read: Instant::now(),
             first,
             good: true,
+            disk,
+            written: 0,
             damage: Vec::new(),
         };
         if child.is_none() {
@@ -261,6 +268,11 @@ impl<'a> Session<'a> {
             });
             report.errors.extend(stream.error.take().map(Into::into));
         }
+        if ended_by == "disk" {
+            let _ = work.disk.look(); // the figure that is told is to be today's
+            let why = format!("{}: the recording was ended in order", work.disk);
+            report.warnings.push(why);
+        }
         Ok(report)
     }
 }
@@ -296,6 +308,9 @@ impl Work {
         }
         self.translate(round.time_ns.saturating_sub(LATE_NS));
         self.good &= self.streams.flush();
+        let bytes = self.streams.list.iter().map(|s| s.counts().2).sum();
+        self.disk.wrote(bytes - self.written);
+        self.written = bytes;
         round.bytes.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
@@ -368,15 +383,20 @@ impl Work {
         if !self.good {
             return Some("error");
         }
+        if self.disk.is_short() {
+            return Some("disk");
+        }
+        let look = looked.elapsed() >= LOOK;
+        if look {
+            *looked = Instant::now();
+            let _ = self.disk.look(); // what cannot be asked now can be later
+        }
         if let Some(running) = running {
             if !matches!(running.ended(), Ok(None)) {
                 return Some("command");
             }
-        } else if looked.elapsed() >= LOOK {
-            *looked = Instant::now();
-            if !self.translator.alive().any(proc::exists) {
-                return Some("processes");
-            }
+        } else if look && !self.translator.alive().any(proc::exists) {
+            return Some("processes");
         }
         let over = options.duration.is_some_and(|d| started.elapsed() >= d);
         over.then_some("duration")
@@ -385,6 +405,7 @@ impl Work {
     fn progress(&self, elapsed: Duration) -> Progress {
         let mut now = Progress {
             elapsed,
+            disk_left: Some(self.disk.left()),
             ..Progress::default()
         };
         for stream in &self.streams.list {
