@@ -82,7 +82,8 @@ find_planted() { # find_planted NAME KERNEL PATTERN STEP..
     (limit=1800 machine "$kernel" "$out" "SEED=$seed" "$@"; printf '%s\n' "$code" >"$out.code") &
     running=$!
     # In the kernel's words, the workload's, or the steps'. Once it is said, the rest does not matter.
-    says() { cat "$out.stdout" "$out/dmesg.txt" "$out/console.log" 2>/dev/null | tr -d '\r' | grep -qaE -- "$pattern"; }
+    # (All of it is read: with pipefail, what a quick grep leaves unread would pass for a failure.)
+    says() { { cat "$out.stdout" "$out/dmesg.txt" "$out/console.log" 2>/dev/null || true; } | tr -d '\r' | grep -aE -- "$pattern" >/dev/null; }
     while kill -0 $running 2>/dev/null && ! says; do sleep 2; done
     pkill -TERM -P $running 2>/dev/null || true # run.sh stops its machine
     wait $running || true

@@ -148,7 +148,7 @@ static size_t a_command(char *to, size_t size, size_t *word)
 		argument = ONE_OF("4k", "2m", "1g");
 	else if (!strcmp(name, "buffers")) {
 		/* What fits is small: many start at once, each on every CPU. */
-		argument = ONE_OF("4096 2", "65536 4", "8192 8", "4096 1", "4095 8", "0 0", "4096 4294967295",
+		argument = dice() % 4 ? ONE_OF("4096 2", "65536 4", "8192 8") : ONE_OF("4096 1", "4095 8", "0 0", "4096 4294967295",
 				  "4294963200 4294967295", "2147483648 2", "4096", "1 x", "-4096 2", "1073741824 64");
 	} else if (!strcmp(name, "overwrite"))
 		argument = ONE_OF("on", "off", "1");
