@@ -202,10 +202,10 @@ step_perf() {
     perf_record perf_user user -- /bin/sh /tmp/sections
     check "perf without root: it ends with $code" [ $code = 0 ]
     check "perf without root: it says that it does not see the kernel's touches" grep -q "CAP_PERFMON" /out/perf_user/words
-    # The smallest ring, and nobody reads it: most is lost, and all that is lost is counted.
+    # The smallest ring of one CPU, and nobody reads it: much is lost, and all that is lost is counted.
     echo 20 >/proc/sys/kernel/perf_event_mlock_kb
     rm -f /tmp/gate && mkfifo /tmp/gate
-    su -s /bin/sh user -c "read -r _ </tmp/gate; exec $workload threads -t /tmp/truth -d /tmp/ram/user -p 1" &
+    su -s /bin/sh user -c "read -r _ </tmp/gate; exec taskset 1 $workload threads -t /tmp/truth -d /tmp/ram/user -p 1" &
     pid=$!
     until grep -q '^Uid:[[:space:]]*1000' /proc/$pid/status; do usleep 10000; done
     (
