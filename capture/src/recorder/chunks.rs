@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::drain::{Plan, Shared};
 use super::names::ChunkMark;
+use super::shared::{Plan, Shared};
 use crate::chunk::{BlockKind, ChunkError, ChunkHeader, ChunkWriter, file_name};
 use crate::sys;
 

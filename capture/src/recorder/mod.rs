@@ -16,16 +16,17 @@ mod output;
 pub mod perf;
 mod report;
 mod session;
+mod shared;
 mod snapshot;
 mod watch;
 
 use crate::control::{ControlError, Module};
 use disk::DiskGuard;
-use drain::Shared;
 use keep::Keep;
 use names::Names;
 use output::Output;
 use session::Session;
+use shared::Shared;
 
 pub use drain::DrainError;
 pub use error::RecordError;

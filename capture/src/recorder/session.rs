@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::channel::Channel;
 use super::command::{Gated, Running};
-use super::drain::{Drain, DrainError, Plan, Shared};
+use super::drain::{Drain, DrainError};
 use super::note::Note;
 use super::output::proc_line;
+use super::shared::{Plan, Shared};
 use super::snapshot::Taker;
 use super::watch::TICK;
 use super::{CpuReport, Follow, Grain, News, Options, RecordError, Report, Signals};

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::drain::Shared;
 use super::note::Note;
+use super::shared::Shared;
 use super::{KeepLast, News};
 use crate::sys;
 use crate::units::show_bytes;

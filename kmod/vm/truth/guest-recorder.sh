@@ -21,6 +21,12 @@ refused() {
     code=$?
     check "$name: $(tail -1 /tmp/refused)" sh -c "[ $code = 2 ] && grep -q '$words' /tmp/refused"
 }
+# What was recorded in /tmp/ram goes to the host. (Not at once: 6.12's 9p may hang when a file it reads is replaced.)
+bring() { # bring STEP
+    keep "$1"
+    cp /tmp/words "/out/$1/words"
+    mv /tmp/ram/chunks "/out/$1/"
+}
 size_of() { # size_of FOLDER: bytes of its chunks, while the recorder stands still
     kill -STOP "$recorder"
     find "$1" -name '*.pgt' -exec stat -c %s {} + 2>/dev/null | awk '{ n += $1 } END { print n + 0 }'
@@ -43,13 +49,10 @@ step_keep() {
     done
     wait "$pid"
     ended "keep 2 MiB" 0
-    keep keep
-    cp /tmp/words /out/keep/words
     check "keep: never more than 2 MiB: $most" [ "$most" -le $((2 << 20)) ]
     check "keep: $(grep made.room /tmp/words)" grep -q 'older chunks' /tmp/words
     check "keep: the first chunks are gone" sh -c '! [ -e /tmp/ram/chunks/cpu000-000000.pgt ]'
-    cp -r /tmp/ram/chunks /out/keep/
-    rm -r /tmp/ram/chunks
+    bring keep
     unload
 }
 
@@ -59,10 +62,10 @@ step_memory() {
     mkdir -p /out/memory
     gated sh -c "for _ in 1 2 3 4; do $workload all -s -d /tmp/ram -p 20 -t /dev/null; done"
     before=$(grep n_subbufs $debugfs/status)
-    background -o /out/memory/chunks --level full --clean 20ms --in-memory --keep-last 1MiB
+    background -o /tmp/ram/chunks --level full --clean 20ms --in-memory --keep-last 1MiB
     begin
     sleep 1
-    check "memory: nothing is written meanwhile" [ "$(size_of /out/memory/chunks)" = 0 ]
+    check "memory: nothing is written meanwhile" [ "$(size_of /tmp/ram/chunks)" = 0 ]
     $capture snapshot --wait >/out/memory/first || failed "memory: first snapshot"
     check "memory: the chunks of a snapshot: $(wc -l </out/memory/first)" [ -s /out/memory/first ]
     sleep 1
@@ -71,8 +74,7 @@ step_memory() {
     $capture snapshot --wait >/out/memory/third || failed "memory: third snapshot"
     wait "$pid"
     ended memory 0
-    keep memory
-    cp /tmp/words /out/memory/words
+    bring memory
     check "memory: $(grep '^total' /tmp/words)" grep -q 'given up for newer ones' /tmp/words
     check "memory: the buffers are as before" [ "$(grep n_subbufs $debugfs/status)" = "$before" ]
     unload
@@ -83,14 +85,13 @@ step_lately() {
     load
     mkdir -p /out/lately
     gated sh -c "$workload anon -p 20 -t /dev/null; sleep 3; $workload zero -d /tmp/ram -p 20 -t /dev/null; sleep 1"
-    background -o /out/lately/chunks --level full --clean 20ms --in-memory --keep-last 2s
+    background -o /tmp/ram/chunks --level full --clean 20ms --in-memory --keep-last 2s
     begin
     wait "$pid"
     ended lately 0
-    keep lately
-    cp /tmp/words /out/lately/words
+    bring lately
 
-    $capture record -o /out/exits --all --in-memory --snapshot-on exit --level light 2>/tmp/words &
+    $capture record -o /tmp/ram/exits --all --in-memory --snapshot-on exit --level light 2>/tmp/words &
     recorder=$!
     state_soon recording
     $workload zero -d /tmp/ram -t /dev/null
@@ -130,7 +131,7 @@ step_switch() {
     load
     mkdir -p /out/switch
     gated sh -c "for _ in 1 2 3; do $workload all -s -d /tmp/ram -p 20 -t /dev/null; done"
-    background -o /out/switch/chunks --level rich --clean 20ms
+    background -o /tmp/ram/chunks --level rich --clean 20ms
     begin
     for command in 'level light' 'level full' 'clean 10ms' 'fifo 64' 'clean off' 'fifo 32' 'fifo off' 'clean 30ms'; do
         $capture $command || failed "switch: $command"
@@ -150,7 +151,7 @@ step_switch() {
     check "switch: the recording goes on" status_is state recording
     wait "$pid"
     ended switch 0
-    keep switch
+    bring switch
     refused "switch: nothing runs" 'no recording is running' $capture level light
     refused "memory that is not there" 'no memory for buffers' $capture record -o /tmp/x --buffer 512GiB -- true
     refused "a process that is not there" 'no such process' $capture record -o /tmp/x --pid 4000000
