@@ -121,17 +121,17 @@ if [[ $quick == 1 ]]; then
 else
     for version in "${versions[@]}"; do
         # Two machines at a time. What starts and stops under load runs on one thread, see run.sh.
-        boot "$version, 2 CPUs" '--cpus 2' raw ext4 tiny torture who perf &
+        boot "$version, 2 CPUs" '--cpus 2' raw ext4 tiny torture &
         {
             boot "$version, 1 CPU" '--cpus 1' full rich tiny_raw leaks
             boot "$version, 1 CPU, who" '--cpus 1' who
         } &
         wait
-        boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid safety recorder events flight &
+        boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid perf safety recorder events flight &
         boot "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full fifo chaos &
         wait
         boot "$version, 4 CPUs in turn, who" '--cpus 4 --one-thread' who &
-        boot "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' churn &
+        boot "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' who churn &
         wait
         boot "$version, 2 CPUs, left running" '--cpus 2 --one-thread' keep memory lately full_disk switch doctor &
         boot "$version, 1 CPU, left running" '--cpus 1' keep memory lately &

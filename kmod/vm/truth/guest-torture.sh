@@ -164,7 +164,7 @@ step_huge() {
     torment "grain 2m, clean 1" /tmp/ram 'grain 2m; clean 1' collapse
     torment "grain 2m, fifo 64" /tmp/ram 'grain 2m; fifo 64' collapse
     huge=$(($(counter thp_fault_alloc) - huge))
-    check "there were $huge huge pages" [ $huge -gt 10 ]
+    check "there were $huge huge pages" [ $huge -gt 0 ]
     torment "everything switched" /tmp/ram 'clean 1; overwrite on; buffers 65536 4 then fifo 16; level light; level rich; clean 2; level full; snapshot begin; fifo 1000; snapshot end; fifo 0; clean 1; fifo 64' collapse
     unload
 }
