@@ -296,12 +296,17 @@ step_leaks() {
     pressure max
     leak_cycles
     memory >/tmp/memory.before
-    leak_cycles
-    memory >/tmp/memory.after
-    # 6 recordings with 60 processes each: one thing forgotten a process is 360 objects of one size. A slab that a CPU
-    # holds counts as full: of the smallest objects (512 a slab) only kmemleak can tell so few.
-    grown=$(awk 'FNR == NR { before[$1] = $2; next } /^slab:/ && $2 - before[$1] > 200 && $2 - before[$1] > 2 * $3 { print substr($1, 6) "+" $2 - before[$1] }' \
-        /tmp/memory.before /tmp/memory.after | tr '\n' ' ')
+    # What leaks grows every time; what the kernel fills up once does not: a second look decides.
+    for _ in 1 2; do
+        leak_cycles
+        memory >/tmp/memory.after
+        # 6 recordings with 60 processes each: one thing forgotten a process is 360 objects of one size. A slab that a CPU
+        # holds counts as full: of the smallest objects (512 a slab) only kmemleak can tell so few.
+        grown=$(awk 'FNR == NR { before[$1] = $2; next } /^slab:/ && $2 - before[$1] > 200 && $2 - before[$1] > 2 * $3 { print substr($1, 6) "+" $2 - before[$1] }' \
+            /tmp/memory.before /tmp/memory.after | tr '\n' ' ')
+        [ -n "$grown" ] || break
+        cp /tmp/memory.after /tmp/memory.before
+    done
     check "no slab cache grew by 200 objects${grown:+: $grown}" [ -z "$grown" ]
     check "slabs grew by $(grew Slab) kB, per-CPU memory by $(grew Percpu) kB" [ $(($(grew Slab) + $(grew Percpu))) -lt 500 ]
     check "page tables grew by $(grew PageTables) kB, stacks by $(grew KernelStack) kB" [ $(($(grew PageTables) + $(grew KernelStack))) -lt 200 ]
