@@ -23,25 +23,13 @@ for program in "$capture" "$PGTRACE_INGEST" "$PGTRACE_SQL"; do
 done
 command -v python3 >/dev/null || die 2 "python3 is missing (package python3)"
 
-work=${KEEP:-$(mktemp -d)}
-mkdir -p "$work"
-[[ -n ${KEEP-} ]] || trap 'rm -rf "$work"' EXIT
-results=$work/results
-: >"$results"
-ok() { printf 'ok    %s\n' "$*" | tee -a "$results"; }
-failed() { printf 'FAIL  %s\n' "$*" | tee -a "$results"; }
-expect() { # expect NAME COMMAND..: its stdout is shown, and its exit code decides
-    local name=$1 said code=0
-    shift
-    said=$("$@" 2>&1) || code=$?
-    if [[ $code == 0 ]]; then ok "$name: ${said//$'\n'/; }"; else failed "$name"$'\n'"$said"; fi
-}
-
+# shellcheck source=results.sh
+. "$VM_DIR/results.sh"
 programs=$("$VM_DIR/workloads/build.sh")
 
 # boot NAME 'OPTIONS OF run.sh' STEP..: one machine; then every recording it made is checked on the host.
 boot() {
-    local name=$1 options code=0 start=$SECONDS line step scenario
+    local name=$1 options code=0 start=$SECONDS step scenario
     read -ra options <<<"$2"
     shift 2
     local kernel=${name%%,*} out=$work/${name//[ ,]/_}
@@ -50,15 +38,7 @@ boot() {
         --file "$VM_DIR/truth/guest-recorder.sh" \
         --file "$capture:/files/pgtrace-capture" --file "$("$VM_DIR/ext4.sh" "$kernel")" --out "$out" \
         "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
-    while IFS= read -r line; do
-        case $line in
-        ok\ *) ok "$name: ${line#ok }" ;;
-        FAIL\ *) failed "$name: ${line#FAIL }" ;;
-        esac
-    done <"$out.stdout"
-    if [[ $code == 0 ]]; then ok "$name: the kernel is content ($((SECONDS - start)) s)"; else
-        failed "$name: exit code $code"$'\n'"$(tail -n 40 "$out.stderr")"
-    fi
+    machine_results "$name" "$out" "$code" "$start"
     for step in "$@"; do
         case $step in
         raw)
@@ -141,8 +121,4 @@ else
         wait
     done
 fi
-passed=$(grep -c '^ok ' "$results" || true)
-failures=$(grep -c '^FAIL ' "$results" || true)
-[[ $passed -gt 0 ]] || failures=$((failures + 1))
-printf '%s passed, %s failed\n' "$passed" "$failures"
-[[ $failures == 0 ]]
+summary

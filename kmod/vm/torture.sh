@@ -28,13 +28,8 @@ parts=("$@")
 [[ ${#parts[@]} -gt 0 ]] || parts=(6.1 6.12 debug61 planted)
 command -v python3 >/dev/null || die 2 "python3 is missing (package python3)"
 
-work=${KEEP:-$(mktemp -d)}
-mkdir -p "$work"
-[[ -n ${KEEP-} ]] || trap 'rm -rf "$work"' EXIT
-results=$work/results
-: >"$results"
-ok() { printf 'ok    %s\n' "$*" | tee -a "$results"; }
-failed() { printf 'FAIL  %s\n' "$*" | tee -a "$results"; }
+# shellcheck source=results.sh
+. "$VM_DIR/results.sh"
 
 programs=$("$VM_DIR/workloads/build.sh")
 
@@ -51,23 +46,11 @@ machine() {
 }
 
 torture() { # torture KERNEL STEP..
-    local kernel=$1 out=$work/$1 start=$SECONDS line said
+    local kernel=$1 out=$work/$1 start=$SECONDS
     machine "$kernel" "$out" "${@:2}"
-    while IFS= read -r line; do
-        case $line in
-        ok\ *) ok "$kernel: ${line#ok }" ;;
-        FAIL\ *) failed "$kernel: ${line#FAIL }" ;;
-        esac
-    done <"$out.stdout"
-    if [[ $code == 0 ]]; then ok "$kernel: the kernel is content ($((SECONDS - start)) s)"; else
-        failed "$kernel: exit code $code"$'\n'"$(tail -n 40 "$out.stderr")"
-    fi
+    machine_results "$kernel" "$out" "$code" "$start"
     [[ -e $out/fuzz/truth ]] || return 0
-    if said=$(python3 "$VM_DIR/truth/check.py" "$out/fuzz/truth" "$out/fuzz/raw" 2>&1); then
-        ok "$kernel: a recording after the fuzzing: $said"
-    else
-        failed "$kernel: a recording after the fuzzing"$'\n'"$said"
-    fi
+    expect "$kernel: a recording after the fuzzing" python3 "$VM_DIR/truth/check.py" "$out/fuzz/truth" "$out/fuzz/raw"
 }
 
 # What proves itself by being found: the run must fail, and say what the bug is.
@@ -118,8 +101,4 @@ for part in "${parts[@]}"; do
         ;;
     esac
 done
-passed=$(grep -c '^ok ' "$results" || true)
-failures=$(grep -c '^FAIL ' "$results" || true)
-[[ $passed -gt 0 ]] || failures=$((failures + 1))
-printf '%s passed, %s failed\n' "$passed" "$failures"
-[[ $failures == 0 ]]
+summary
