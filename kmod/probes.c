@@ -113,14 +113,43 @@ static __always_inline u8 order_wanted(struct vm_area_struct *vma, unsigned long
 	return PMD_SHIFT - PAGE_SHIFT;
 }
 
+/*
+ * The entry of a page in a file's page cache. xa_load() for readers who are in a
+ * hurry, written out: most faults on files come this way, and the calls it takes
+ * would cost as much as the rest of the hook. A tree that changes meanwhile may give
+ * an answer of just before or just after, as it does to xa_load(). Under RCU.
+ */
+static __always_inline void *cache_entry(struct address_space *mapping, unsigned long index)
+{
+	void *entry = rcu_dereference_raw(mapping->i_pages.xa_head);
+	struct xa_node *node;
+
+	if (!xa_is_node(entry))
+		return index ? NULL : entry;
+	node = xa_to_node(entry);
+	if (unlikely(index >> node->shift > XA_CHUNK_MASK))
+		return NULL;
+	for (;;) {
+		entry = rcu_dereference_raw(node->slots[index >> node->shift & XA_CHUNK_MASK]);
+		/* A large folio has one entry, and pointers to it for its other pages. */
+		if (unlikely(xa_is_sibling(entry)))
+			entry = rcu_dereference_raw(node->slots[xa_to_sibling(entry)]);
+		if (unlikely(xa_is_retry(entry)))	/* the node is on its way out */
+			return xa_load(&mapping->i_pages, index);
+		if (!node->shift || !xa_is_node(entry))
+			return entry;
+		node = xa_to_node(entry);
+	}
+}
+
 /* Is this page of the file in memory? Otherwise the fault needs I/O. */
-static noinline bool in_page_cache(struct address_space *mapping, u64 page)
+static __always_inline bool in_page_cache(struct address_space *mapping, u64 page)
 {
 	struct folio *folio;
 	bool there;
 
 	rcu_read_lock();
-	folio = xa_load(&mapping->i_pages, page);
+	folio = cache_entry(mapping, page);
 	/* Value entries stand for evicted pages; a page under read is waited for. */
 	there = folio && !xa_is_value(folio) && folio_test_uptodate(folio);
 	rcu_read_unlock();
@@ -138,10 +167,10 @@ static __always_inline bool is_major(struct vm_area_struct *vma, enum pte_state 
 		return false;	/* what is mapped there is memory, or a device's */
 	mapping = vma->vm_file->f_mapping;
 	switch (mapping->host->i_sb->s_magic) {
-	case TMPFS_MAGIC:
 	case RAMFS_MAGIC:
 	case HUGETLBFS_MAGIC:
-		/* A hole in memory is filled with zeroes, unless it was swapped out. */
+		return false;	/* memory: a hole is filled with zeroes */
+	case TMPFS_MAGIC:	/* unless it was swapped out */
 		return xa_is_value(xa_load(&mapping->i_pages, page));
 	}
 	return !in_page_cache(mapping, page);

@@ -122,9 +122,17 @@ slowdown() {
     workload 'shell, longer' "$long" busybox sh -c "$build" 500
 }
 
+# A file system on a block device, in memory.
+disk() {
+    for module in /files/*-ext4/*.ko; do insmod "$module" 2>/dev/null; done
+    mkdir -p /tmp/ext4
+    losetup /dev/loop0 /files/*-ext4/image && mount -t ext4 /dev/loop0 /tmp/ext4 || die 'mount ext4'
+}
+
 for step in "$@"; do
     case $step in
-    matrix | cleaner | fifo) $bench "$step" || die "$step" ;;
+    matrix) disk && $bench matrix || die matrix ;;
+    cleaner | fifo) $bench "$step" || die "$step" ;;
     drain | slowdown) $step ;;
     flat=*) flat "${step#flat=}" ;;
     *) die "no step $step" ;;

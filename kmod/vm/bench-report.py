@@ -14,7 +14,8 @@ import sys
 LEVELS = ("light", "rich", "full")
 POLICIES = ("first touches", "timer 1000", "timer 500", "timer 100", "timer 10", "timer 1", "fifo 8192", "fifo 1024", "fifo 256",
             "fifo 64")
-WORKS = ("fault, anonymous page", "fault, page of a file", "read(), 1 page a call", "read(), a page of 32", "mmap + munmap",
+FAULTS = ("fault, anonymous page", "fault, page of a file", "fault, page of a file on ext4")
+WORKS = ("read(), 1 page a call", "read(), a page of 32", "mmap + munmap",
          "file page written + truncated", "fork + exit", "fork + exec + exit")
 
 
@@ -79,7 +80,7 @@ class Report:
 def faults(r):
     """Cost of an event: the fault, for who is not traced, who is, and for the kernel's own tracers."""
     f = r.figures
-    for what in WORKS[:2]:
+    for what in FAULTS:
         r.plain(f"{what}, nothing loaded", what, "nothing")
         r.above(f"{what}: module loaded, not recording", what, "module loaded", limit=0 + 10)
         for level in LEVELS:
@@ -100,7 +101,7 @@ def faults(r):
 def hooks(r):
     """The other hooks, for who is not traced and who is."""
     f = r.figures
-    for what in WORKS[2:]:
+    for what in WORKS:
         r.plain(f"{what}, nothing loaded", what, "nothing")
         for how in [f"another process, {level}" for level in LEVELS] + [f"traced, {level}" for level in LEVELS]:
             r.above(f"{what}: {how}", what, how)

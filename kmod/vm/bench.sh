@@ -33,7 +33,7 @@ boot() { # boot VERSION 'OPTIONS OF run.sh' STEP..: appends its figures to those
     read -ra options <<<"$2"
     figures=$work/$version.$((RANDOM)).figures
     shift 2
-    "$VM_DIR/run.sh" --kernel "$version" "${options[@]}" --timeout 3000 --file "$programs/bench" --file "$work/gnu" \
+    "$VM_DIR/run.sh" --kernel "$version" "${options[@]}" --timeout 3000 --file "$programs/bench" --file "$work/gnu" --file "$("$VM_DIR/ext4.sh" "$version")" \
         --file "$capture:/files/pgtrace-capture" --out "$figures.out" "$VM_DIR/bench-guest.sh" "$@" >"$figures" 2>"$figures.err" || code=$?
     cat "$figures" >>"$work/$version.all"
     [[ $code == 0 ]] || { tail -n 20 "$figures.err" "$figures" >&2; say "$version, $*: exit code $code"; return 2; }

@@ -29,12 +29,17 @@ update_lists() {
     # One at a time: the parallel fetches below would fail on apt's own lock.
     flock "$VM_CACHE/.update" apt-get update -qq >&2 || die 2 "apt-get update failed (it needs root and a reachable package mirror); run it by hand, then this again"
 }
-shopt -s nullglob
-lists=(/var/lib/apt/lists/*_Packages*)
-[[ ${#lists[@]} -gt 0 ]] || update_lists
 
 # depends PACKAGE PATTERN: the first dependency that matches.
 depends() { apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *|\?Depends: *//p' | grep -E -m1 "$2" || true; }
+
+# Lists of an older day may know none of the packages, or fewer kernels than the mirror has by now.
+lists_know() {
+    local part
+    for part in "$@"; do
+        if [[ $part == tools ]]; then apt-cache show qemu-system-x86 >/dev/null 2>&1; else (resolve_kernel "$part") >/dev/null 2>&1; fi || return 1
+    done
+}
 
 # Version names roll with every security update, so the fixed names of Debian's meta packages are the way in.
 # The ordinary image, not the smaller "cloud" one: that has no 9p.
@@ -102,6 +107,8 @@ fetch_kernel() {
     printf '%s\n' "$release" >"$dir/release"
     printf '%s\n' "${packages[@]}" >"$dir/packages"
 }
+
+lists_know "${missing[@]}" || update_lists
 
 rm -rf "$VM_CACHE"/*.new # left by a run that was killed; its children hold the lock while they live, so nobody is in there
 jobs=()

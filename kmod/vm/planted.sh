@@ -53,7 +53,7 @@ plant() {
         ;;
     use_after_free)
         change "$to" '	kfree_rcu(t, rcu);' '	kfree(t);
-	if (READ_ONCE(t->last_ip) == 42)
+	if (READ_ONCE(t->last_start) == 42)
 		pr_info("planted\n");'
         ;;
     lock_order)

@@ -8,7 +8,7 @@
 #
 # torture.sh --steps 'STEP..' KERNEL: these steps of truth/guest-torture.sh only (NAME=VALUE sets one of its settings)
 # torture.sh --steps 'BUG..' planted: these bugs of planted.sh only
-# KEEP=DIR: leave what the machines wrote there
+# CPUS=N: virtual processors (default 2). KEEP=DIR: leave what the machines wrote there
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -39,9 +39,9 @@ machine() {
     shift 2
     [[ $kernel != debug61 ]] || options=(--memory 1024 --qemu-arg -M --qemu-arg q35 --append kasan_multi_shot)
     code=0
-    "$VM_DIR/run.sh" --kernel "$kernel" --cpus 2 --one-thread --timeout "${limit:-7200}" "${options[@]}" \
+    "$VM_DIR/run.sh" --kernel "$kernel" --cpus "${CPUS:-2}" --one-thread --timeout "${limit:-7200}" "${options[@]}" \
         --file "$programs/workload" --file "$programs/torture" --file "$programs/fuzz" \
-        --file "$VM_DIR/truth/guest-torture.sh" --file "$("$VM_DIR/ext4.sh" "$kernel")" \
+        --file "$VM_DIR/truth/guest-torture.sh" --file "$VM_DIR/truth/guest-recorder.sh" --file "$("$VM_DIR/ext4.sh" "$kernel")" \
         --out "$out" "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
 }
 

@@ -63,6 +63,11 @@ controls() {
     set +f
 }
 
+# What torture said, but for the good news, on one line: it comes after the name of the check.
+complaints() { # complaints FILE
+    { grep -v -e '^torture: done' -e 'every byte as it must be' "$1" | tail -8 | tr '\n' '; '; } 2>/dev/null
+}
+
 # torment NAME FOLDER 'COMMAND; ..' [NOT DONE..]: torture in FOLDER while it is recorded as the commands say (more of them
 # may follow after "then", each some time after the other). Every operation must have been done, but for those named.
 torment() {
@@ -86,7 +91,7 @@ torment() {
     wait "$pid"
     code=$?
     rm -f /tmp/stirring
-    check "$torment: memory intact, exit code $code$(grep -v '^torture: done' $says | grep -v 'as it must be' | tail -3)" [ "$code" = 0 ]
+    check "$torment: memory intact, exit code $code, seed $SEED: $(complaints $says)" [ "$code" = 0 ]
     check "$torment: both workers got to their end" [ "$(grep -c 'every byte as it must be' $says)" = 2 ]
     deeds $says >/tmp/deeds
     missing=$(awk -v none=" $* " '$2 == 0 && !index(none, " " $1 " ") { print $1 }' /tmp/deeds | tr '\n' ' ')
@@ -120,9 +125,9 @@ step_torture() {
 # Without the module: what is wrong here is not the module's doing.
 step_untraced() {
     pressure max
-    $torture -s "${TORTURE:-5}" -w 2 -t 2 -d /tmp/ext4 >/tmp/torment 2>&1
+    $torture -s "${TORTURE:-5}" -w 2 -t 2 -d "${UNTRACED:-/tmp/ext4}" -r "$SEED" ${only:+-o $only} >/tmp/torment 2>&1
     code=$?
-    check "torture without the module: memory intact, exit code $code: $(grep -v '^torture: done' /tmp/torment | tail -3)" [ "$code" = 0 ]
+    check "torture without the module: memory intact, exit code $code: $(complaints /tmp/torment)" [ "$code" = 0 ]
 }
 
 # Under pressure: pages are written to swap and come back while they are cleaned. Transparent huge pages are off in what
@@ -207,7 +212,7 @@ step_chaos() {
     echo $busy_pid >/sys/fs/cgroup/torture/cgroup.procs
     usleep 300000
     rounds=0 unloads=0
-    while [ $rounds -lt "${ROUNDS:-20}" ]; do
+    while [ $rounds -lt "${ROUNDS:-20}" ] && kill -0 $busy_pid 2>/dev/null; do
         loaded || load subbuf_size=65536 n_subbufs=4
         control clear || failed "chaos: clear in round $rounds"
         for child in $(pidof torture); do control "pid $child" 2>/dev/null; done
@@ -245,7 +250,8 @@ step_chaos() {
     killall -TERM torture
     wait "$busy_pid"
     code=$?
-    check "$rounds rounds of start and stop, $unloads of unload: memory intact, exit code $code: $(grep -v '^torture: done' /tmp/chaos | tail -2)" [ "$code" = 0 ]
+    check "chaos: all rounds were done" [ $rounds = "${ROUNDS:-20}" ]
+    check "$rounds rounds of start and stop, $unloads of unload: memory intact, exit code $code, seed $SEED: $(complaints /tmp/chaos)" [ "$code" = 0 ]
 }
 
 # --- what the module took, it gives back ---
@@ -375,7 +381,7 @@ step_fuzz_only() {
     kill $sleeper
     wait $busy_pid
     code=$?
-    check "fuzz: memory of a program intact, exit code $code$(grep -v -e '^torture: done' -e 'as it must be' /tmp/fuzzed | tail -2)" [ "$code" = 0 ]
+    check "fuzz: memory of a program intact, exit code $code, seed $SEED: $(complaints /tmp/fuzzed)" [ "$code" = 0 ]
     refused=$(awk '/^fuzz: accepted / { for (i = 3; i < NF; i += 2) if ($(i + 1) == 0) print $i }' /tmp/fuzz | tr '\n' ' ')
     check "fuzz: every command was accepted now and then${refused:+, but: $refused}" [ -z "$refused" ]
     unload

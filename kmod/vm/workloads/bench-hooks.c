@@ -20,11 +20,12 @@
 
 #define TRACEFS "/sys/kernel/tracing/"
 #define FILE_PATH "/tmp/ram/bench"	/* in ramfs: the ordinary page cache, and no disk */
+#define DISK_PATH "/tmp/ext4/bench"	/* as most files are; its pages are in memory, too */
 #define N 4096				/* pages: about 250 a timer tick, so that ticks cost less than one instruction each */
 
 /* --- the work: each gives the instructions of one event --- */
 
-static char *anon_pages, *file_pages;
+static char *anon_pages, *file_pages, *disk_pages;
 static int file;
 
 /* Instructions a page of one walk over N of them. */
@@ -56,6 +57,7 @@ static double faults(char *at, int writes)
 
 static double fault_anon(void) { return faults(anon_pages, 1); }
 static double fault_file(void) { return faults(file_pages, 0); }
+static double fault_disk(void) { return faults(disk_pages, 0); }
 
 static double reads(size_t pages, int times)
 {
@@ -113,7 +115,8 @@ static double children(int times, int exec)
 	int i, code, pid;
 
 	/* Copying page tables is not what is measured. */
-	if (madvise(anon_pages, N * PAGE, MADV_DONTNEED) || madvise(file_pages, N * PAGE, MADV_DONTNEED))
+	if (madvise(anon_pages, N * PAGE, MADV_DONTNEED) || madvise(file_pages, N * PAGE, MADV_DONTNEED) ||
+	    madvise(disk_pages, N * PAGE, MADV_DONTNEED))
 		die("madvise: %s", strerror(errno));
 	begin = instructions();
 	for (i = 0; i < times; i++) {
@@ -139,6 +142,7 @@ static const struct {
 } works[] = {
 	{ "fault, anonymous page", fault_anon, N },
 	{ "fault, page of a file", fault_file, N },
+	{ "fault, page of a file on ext4", fault_disk, N },
 	{ "read(), 1 page a call", read_one, 1024 },
 	{ "read(), a page of 32", read_many, 64 * 32 },
 	{ "mmap + munmap", map_unmap, 512 },
@@ -266,20 +270,32 @@ static void perf_records(const char *how)
 	close(fd);
 }
 
+/* N pages of a new file, mapped; its pages are in memory and clean. */
+static char *mapped_file(const char *path, int *fd)
+{
+	static char zero[PAGE];
+	char *at;
+	int i;
+
+	*fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	for (i = 0; i < N; i++)
+		if (write(*fd, zero, PAGE) != (ssize_t)PAGE)
+			die("%s: %s", path, strerror(errno));
+	fsync(*fd);
+	at = mmap(NULL, N * PAGE, PROT_READ, MAP_SHARED, *fd, 0);
+	if (at == MAP_FAILED)
+		die("mmap of %s: %s", path, strerror(errno));
+	return at;
+}
+
 int run_matrix(void)
 {
 	static const char *const levels[] = { "light", "rich", "full" };
-	static char zero[PAGE];
-	int other, i;
+	int other, disk_file, i;
 
-	file = open(FILE_PATH, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	for (i = 0; i < N; i++)
-		if (write(file, zero, PAGE) != (ssize_t)PAGE)
-			die("%s: %s", FILE_PATH, strerror(errno));
 	anon_pages = memory(N);
-	file_pages = mmap(NULL, N * PAGE, PROT_READ, MAP_SHARED, file, 0);
-	if (file_pages == MAP_FAILED)
-		die("mmap: %s", strerror(errno));
+	file_pages = mapped_file(FILE_PATH, &file);
+	disk_pages = mapped_file(DISK_PATH, &disk_file);
 	other = sleeper();
 	/* What the kernel puts off at boot is done then. The idle machine's clock jumps, so this takes no time. */
 	pause_ms(10000);

@@ -222,8 +222,10 @@ OPERATION(kill)
 	kill(pid, SIGKILL);
 	if (waitpid(pid, &status, 0) != pid)
 		fail("waitpid");
-	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
-		fail("a child to be killed found a difference");
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+		fprintf(stderr, "torture: a child to be killed: status %#x\n", status);
+		fail("a child to be killed found a difference or died");
+	}
 	return true;
 }
 
