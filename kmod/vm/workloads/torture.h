@@ -27,6 +27,7 @@ struct area {
 	char *base, *shadow;	/* shadow: MAX_PAGES pages, mapped once */
 	size_t pages;
 	bool readonly;
+	bool mergeable;		/* it was, since it was made */
 	int fd;			/* of the files, else -1 */
 	uint64_t below;		/* what a private file's first below_pages hold: see word_of() */
 	size_t below_pages;

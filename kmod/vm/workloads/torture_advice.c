@@ -39,12 +39,18 @@ OPERATION(dontneed)
 	return true;
 }
 
-/* Until the next write a page may be its old self or empty; after it, what it was then plus the write. */
+/*
+ * Until the next write a page may be its old self or empty; after it, what it was then plus the write.
+ *
+ * Not where KSM may have been: Linux (6.1 and 6.12, without any module) loses the memory of others then. A KSM
+ * page that has one mapping left is made clean and discardable by MADV_FREE, and goes on being merged with: who comes
+ * later, and never called MADV_FREE, finds zeroes when it has been discarded.
+ */
 OPERATION(free)
 {
 	size_t n, from = part(w, a, &n), i;
 
-	if (a->kind != ANON)
+	if (a->kind != ANON || a->mergeable)
 		return false;
 	writable(a);
 	if (madvise(a->base + from * PAGE, n * PAGE, MADV_FREE))
@@ -92,7 +98,10 @@ OPERATION(populate)
 OPERATION(mergeable)
 {
 	/* Merging write-protects pages behind userfaultfd's back. */
-	return !a->uffd && advise(w, a, dice(w) % 4 ? MADV_MERGEABLE : MADV_UNMERGEABLE);
+	if (a->uffd)
+		return false;
+	a->mergeable = true;
+	return advise(w, a, dice(w) % 4 ? MADV_MERGEABLE : MADV_UNMERGEABLE);
 }
 
 OPERATION(hugepage)

@@ -183,6 +183,7 @@ void make_area(struct worker *w, struct area *a, unsigned int slot)
 	if (a->kind >= PRIVATE_FILE && (w->child || (no_files && a->kind != UFFD)))
 		a->kind = ANON;
 	a->readonly = false;
+	a->mergeable = false;
 	a->fd = -1;
 	a->path[0] = 0;
 	a->below_pages = 0;
