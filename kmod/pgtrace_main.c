@@ -46,6 +46,8 @@ struct pgt_settings pgt_set = { .level = PGT_LEVEL_RICH };
 
 static DEFINE_MUTEX(command);	/* one command at a time; guards state */
 static int state = IDLE;
+static u32 recordings;		/* begun so far: the number of this one */
+static u32 orphan;		/* the recording whose recorder has died */
 static struct pid *owner;	/* whose set-up it is; NULL: anybody's */
 static struct dentry *dir, *control_file, *status_file;
 
@@ -121,6 +123,7 @@ static int start(void)
 	emit_level(PGT_LEVEL_OFF, pgt_set.level);
 	emit_policy();
 	pgt_set.turn++;
+	WRITE_ONCE(recordings, recordings + 1);
 	err = pgt_probes_start();
 	if (err)
 		goto failed;
@@ -165,11 +168,12 @@ static void stop(bool unloading)
 	WRITE_ONCE(state, STOPPED);
 }
 
-/* The recorder was killed: nobody would ever say stop. */
+/* The recorder was killed: nobody would ever say stop. Another recording may run by now. */
 static void stop_orphan(struct work_struct *work)
 {
 	mutex_lock(&command);
-	stop(true);
+	if (READ_ONCE(orphan) == recordings)
+		stop(true);
 	mutex_unlock(&command);
 }
 
@@ -177,6 +181,7 @@ static DECLARE_WORK(orphan_work, stop_orphan);
 
 void pgt_recorder_died(void)
 {
+	WRITE_ONCE(orphan, READ_ONCE(recordings));
 	schedule_work(&orphan_work);
 }
 

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use uuid::Uuid;
 
+use super::crc32c;
 use super::{CONTAINER_VERSION, ChunkFault, MAGIC, Settings, array_at, u16_at, u32_at, u64_at};
 use crate::wire::{self, ByteOrder};
 

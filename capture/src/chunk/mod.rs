@@ -17,6 +17,7 @@
 //! A chunk that was finished ends in an End block (count of blocks and payload bytes before it). One without it was cut
 //! off, perhaps because the recorder was killed: its whole blocks count all the same.
 
+mod crc32c;
 mod header;
 mod reader;
 mod resync;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::crc32c;
 use super::{
     BLOCK_HEADER, BlockHeader, BlockKind, ChunkError, ChunkFault, ChunkHeader, KIND_END, resync,
     u64_at,

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Seek};
 
+use super::crc32c;
 use super::reader::{read_all, seek};
 use super::{BLOCK_HEADER, BLOCK_MAGIC, BlockHeader};
 

@@ -134,6 +134,10 @@ fn layout_is_the_documented_one() {
     assert_eq!(&bytes[len..len + 4], b"PGB\x01");
     // CRC32C's own check value, so that it is that polynomial and no other.
     assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+    assert_eq!(
+        crc32c::crc32c_append(crc32c::crc32c(b"1234"), b"56789"),
+        0xe306_9283
+    );
 }
 
 #[test]
