@@ -72,6 +72,9 @@ struct pgt_proc {
 /* Recent references a thread remembers, to know one that faults a second time. */
 #define PGT_RECENT 4
 
+/* Where pages come from that are not in memory: from nowhere, swap (shmem), or a file. */
+enum { PGT_FROM_MEMORY, PGT_FROM_SWAP, PGT_FROM_FILE };
+
 /* One traced thread, found by its task. What it remembers belongs to the thread itself. */
 struct pgt_thread {
 	struct hlist_node node;
@@ -88,6 +91,7 @@ struct pgt_thread {
 	/* The mapping it used last, whose object is named and which is announced. */
 	unsigned long last_start, last_end;
 	u64 last_space;			/* its serial number */
+	u8 last_source;			/* PGT_FROM_*: where its pages come from */
 	struct pgt_obj *last_obj;
 	bool work_queued;		/* it trims the FIFO before it returns to user mode */
 	struct rcu_head rcu;
@@ -278,28 +282,40 @@ void pgt_reasons_put(struct pgt_reasons *reasons);
 #define PGT_THREAD_BITS 12
 extern struct hlist_head pgt_threads[1 << PGT_THREAD_BITS];
 
+static __always_inline struct hlist_head *pgt_bucket_of(const struct task_struct *task)
+{
+	return &pgt_threads[hash_ptr(task, PGT_THREAD_BITS)];
+}
+
 /*
- * Could this task be traced? The hook on every fault of the system asks: "no" takes
+ * Could this task, of that bucket, be traced? The hook on every fault of the system asks: "no" takes
  * a few instructions. A thread that did not come by fork (io_uring's) goes by its
  * leader; pgt_seek: there are targets that processes turn out to be at a fault.
  */
-static __always_inline bool pgt_maybe_traced(const struct task_struct *task)
+static __always_inline bool pgt_maybe_traced(const struct task_struct *task,
+					     const struct hlist_head *bucket)
 {
-	if (READ_ONCE(pgt_threads[hash_ptr(task, PGT_THREAD_BITS)].first) || READ_ONCE(pgt_seek))
+	if (READ_ONCE(bucket->first) || READ_ONCE(pgt_seek))
 		return true;
 	return task->group_leader != task &&
-	       READ_ONCE(pgt_threads[hash_ptr(task->group_leader, PGT_THREAD_BITS)].first);
+	       READ_ONCE(pgt_bucket_of(task->group_leader)->first);
 }
 
 /* The entry of a thread that is traced. Under RCU or with preemption off; takes no lock. */
-static __always_inline struct pgt_thread *pgt_thread_find(const struct task_struct *task)
+static __always_inline struct pgt_thread *pgt_thread_in(struct hlist_head *bucket,
+							const struct task_struct *task)
 {
 	struct pgt_thread *t;
 
-	hlist_for_each_entry_rcu(t, &pgt_threads[hash_ptr(task, PGT_THREAD_BITS)], node, true)
+	hlist_for_each_entry_rcu(t, bucket, node, true)
 		if (t->task == task)
 			return t;
 	return NULL;
+}
+
+static __always_inline struct pgt_thread *pgt_thread_find(const struct task_struct *task)
+{
+	return pgt_thread_in(pgt_bucket_of(task), task);
 }
 
 struct pgt_entry {

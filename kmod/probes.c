@@ -117,7 +117,7 @@ static __always_inline u8 order_wanted(struct vm_area_struct *vma, unsigned long
  * The entry of a page in a file's page cache. xa_load() for readers who are in a
  * hurry, written out: most faults on files come this way, and the calls it takes
  * would cost as much as the rest of the hook. A tree that changes meanwhile may give
- * an answer of just before or just after, as it does to xa_load(). Under RCU.
+ * an answer of just before or just after, as it does to xa_load(). Preemption is off.
  */
 static __always_inline void *cache_entry(struct address_space *mapping, unsigned long index)
 {
@@ -142,38 +142,35 @@ static __always_inline void *cache_entry(struct address_space *mapping, unsigned
 	}
 }
 
-/* Is this page of the file in memory? Otherwise the fault needs I/O. */
-static __always_inline bool in_page_cache(struct address_space *mapping, u64 page)
+/* Where pages of a mapping come from that are not in memory. */
+static u8 source_of(const struct vm_area_struct *vma)
 {
-	struct folio *folio;
-	bool there;
-
-	rcu_read_lock();
-	folio = cache_entry(mapping, page);
-	/* Value entries stand for evicted pages; a page under read is waited for. */
-	there = folio && !xa_is_value(folio) && folio_test_uptodate(folio);
-	rcu_read_unlock();
-	return there;
-}
-
-static __always_inline bool is_major(struct vm_area_struct *vma, enum pte_state state, u64 page)
-{
-	struct address_space *mapping;
-
-	if (state == PTE_SWAPPED)
-		return true;
-	if (state != PTE_EMPTY || !vma->vm_file ||
-	    vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO) || vma_is_dax(vma))
-		return false;	/* what is mapped there is memory, or a device's */
-	mapping = vma->vm_file->f_mapping;
-	switch (mapping->host->i_sb->s_magic) {
+	if (!vma->vm_file || vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO) || vma_is_dax(vma))
+		return PGT_FROM_MEMORY;	/* what is mapped there is memory, or a device's */
+	switch (file_inode(vma->vm_file)->i_sb->s_magic) {
 	case RAMFS_MAGIC:
 	case HUGETLBFS_MAGIC:
-		return false;	/* memory: a hole is filled with zeroes */
-	case TMPFS_MAGIC:	/* unless it was swapped out */
-		return xa_is_value(xa_load(&mapping->i_pages, page));
+		return PGT_FROM_MEMORY;	/* a hole is filled with zeroes */
+	case TMPFS_MAGIC:
+		return PGT_FROM_SWAP;	/* likewise, unless it was swapped out */
 	}
-	return !in_page_cache(mapping, page);
+	return PGT_FROM_FILE;
+}
+
+/* Needs the first touch of this page I/O? Preemption is off, which keeps the tree's nodes. */
+static __always_inline bool is_major(const struct pgt_thread *t, struct vm_area_struct *vma,
+				     enum pte_state state, u64 page)
+{
+	struct folio *folio;
+
+	if (likely(state != PTE_EMPTY || t->last_source == PGT_FROM_MEMORY))
+		return unlikely(state == PTE_SWAPPED);
+	folio = cache_entry(vma->vm_file->f_mapping, page);
+	/* Value entries stand for evicted pages; a page under read is waited for. */
+	if (unlikely(t->last_source == PGT_FROM_SWAP))
+		return xa_is_value(folio);
+	/* Not folio_test_uptodate(): nothing holds the page, it may be part of another by now. */
+	return unlikely(!folio || xa_is_value(folio) || !test_bit(PG_uptodate, &folio->flags));
 }
 
 /*
@@ -251,6 +248,7 @@ static noinline struct pgt_obj *name_object(struct pgt_thread *t, struct pgt_spa
 	t->last_start = vma->vm_start;
 	t->last_end = vma->vm_end;
 	t->last_space = space->serial;
+	t->last_source = source_of(vma);
 	t->last_obj = all && obj->named && t->proc->named ? obj : NULL;
 	return obj;
 }
@@ -283,14 +281,10 @@ static __always_inline void on_fault(struct pgt_thread *t, struct vm_area_struct
 		return;
 	}
 	page = addr >> PAGE_SHIFT;
-	if (!vma_is_anonymous(vma)) {
-		if (vma->vm_file)
-			page += vma->vm_pgoff - (vma->vm_start >> PAGE_SHIFT);
-		if (is_major(vma, found.state, page))
-			flags |= PGT_REF_MAJOR;
-	} else if (unlikely(found.state == PTE_SWAPPED)) {
+	if (!vma_is_anonymous(vma) && vma->vm_file)
+		page += vma->vm_pgoff - (vma->vm_start >> PAGE_SHIFT);
+	if (is_major(t, vma, found.state, page))
 		flags |= PGT_REF_MAJOR;
-	}
 
 	access = fault & FAULT_FLAG_INSTRUCTION ? PGT_ACCESS_EXEC :
 		 write ? PGT_ACCESS_WRITE : PGT_ACCESS_READ;
@@ -314,7 +308,7 @@ static __always_inline void on_fault(struct pgt_thread *t, struct vm_area_struct
 	remember(t, addr >> PAGE_SHIFT, ip, faults, write && found.state == PTE_CLEANED);
 }
 
-static noinline notrace void maybe_traced_fault(struct pt_regs *args)
+static noinline notrace void maybe_traced_fault(struct pt_regs *args, struct hlist_head *bucket)
 {
 	struct vm_area_struct *vma = (void *)args->di;
 	unsigned int fault = args->dx;
@@ -324,7 +318,7 @@ static noinline notrace void maybe_traced_fault(struct pt_regs *args)
 	if (fault & (FAULT_FLAG_TRIED | FAULT_FLAG_REMOTE) || vma->vm_mm != current->mm)
 		return;
 	preempt_disable_notrace();
-	t = pgt_thread_find(current);
+	t = pgt_thread_in(bucket, current);
 	if (unlikely(!t))
 		t = pgt_thread_current();
 	if (t)
@@ -339,8 +333,10 @@ static noinline notrace void maybe_traced_fault(struct pt_regs *args)
 static void notrace fault_hook(unsigned long ip, unsigned long parent_ip,
 			       struct ftrace_ops *op, struct ftrace_regs *fregs)
 {
-	if (unlikely(pgt_maybe_traced(current)))
-		maybe_traced_fault(pgt_args(fregs));
+	struct hlist_head *bucket = pgt_bucket_of(current);
+
+	if (unlikely(pgt_maybe_traced(current, bucket)))
+		maybe_traced_fault(pgt_args(fregs), bucket);
 }
 
 static struct pgt_hook faults = { .function = "handle_mm_fault", .func = fault_hook };

@@ -40,7 +40,7 @@ machine() {
     [[ $kernel != debug61 ]] || options=(--memory 1024 --qemu-arg -M --qemu-arg q35 --append kasan_multi_shot)
     code=0
     "$VM_DIR/run.sh" --kernel "$kernel" --cpus "${CPUS:-2}" --one-thread --timeout "${limit:-7200}" "${options[@]}" \
-        --file "$programs/workload" --file "$programs/torture" --file "$programs/fuzz" \
+        --file "$programs/workload" --file "$programs/torture" --file "$programs/fuzz" --file "$programs/lazyfree" \
         --file "$VM_DIR/truth/guest-torture.sh" --file "$VM_DIR/truth/guest-recorder.sh" --file "$("$VM_DIR/ext4.sh" "$kernel")" \
         --out "$out" "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
 }

@@ -319,13 +319,22 @@ int run_matrix(void)
 	return 0;
 }
 
-/* For bench-profile.sh: 4 times N faults on anonymous pages, and nothing else. */
-int run_faults(void)
+/* For bench-profile.sh: 4 times N faults of one kind ("anon", "file", "disk"), and nothing else. */
+int run_faults(const char *kind)
 {
-	int turn;
+	double (*fault)(void) = fault_anon;
+	int turn, fd;
 
-	anon_pages = memory(N);
+	if (!strcmp(kind, "file")) {
+		file_pages = mapped_file(FILE_PATH, &fd);
+		fault = fault_file;
+	} else if (!strcmp(kind, "disk")) {
+		disk_pages = mapped_file(DISK_PATH, &fd);
+		fault = fault_disk;
+	} else {
+		anon_pages = memory(N);
+	}
 	for (turn = 0; turn < 4; turn++)
-		printf("%.1f\n", fault_anon());
+		printf("%.1f\n", fault());
 	return 0;
 }

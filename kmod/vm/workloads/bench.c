@@ -217,7 +217,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "matrix"))
 		return run_matrix();
 	if (!strcmp(what, "faults"))
-		return run_faults();
+		return run_faults(argc > 2 ? argv[2] : "anon");
 	if (!strcmp(what, "cleaner"))
 		return run_cleaner();
 	if (!strcmp(what, "fifo"))

@@ -44,7 +44,7 @@ void figure(const char *what, const char *how, double value);
 
 /* bench-hooks.c */
 int run_matrix(void);
-int run_faults(void);
+int run_faults(const char *kind);
 int run_cleaner(void);
 int run_fifo(void);
 

@@ -18,6 +18,7 @@ compile() { # compile PROGRAM SOURCE..
 }
 compile workload "$here/workload.c" "$here/truth.c"
 compile torture "$here"/torture*.c
+compile lazyfree "$here/lazyfree.c"
 compile targets "$here/targets.c" "$here/actor.c"
 compile fuzz "$here/fuzz.c"
 compile events "$here/events.c"

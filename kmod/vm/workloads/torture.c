@@ -42,7 +42,7 @@ static const struct operation {
 	const char *name;
 	bool (*run)(struct worker *w, struct area *a);
 	int weight;		/* cards in the deck */
-	bool in_child;		/* touches nothing that a child of fork shares with its parent */
+	bool in_child;		/* does nothing to what a child of fork shares with its parent */
 } operations[] = {
 	{ "remap", op_remap, 1, true },
 	{ "resize", op_resize, 2, true },
@@ -56,7 +56,7 @@ static const struct operation {
 	{ "sync", op_sync, 2, false },
 	{ "mlock", op_mlock, 2, true },
 	{ "dontneed", op_dontneed, 3, true },
-	{ "free", op_free, 2, true },
+	{ "free", op_free, 2, false },
 	{ "remove", op_remove, 2, false },
 	{ "cold", op_cold, 1, true },
 	{ "pageout", op_pageout, 3, true },

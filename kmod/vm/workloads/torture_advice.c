@@ -42,9 +42,7 @@ OPERATION(dontneed)
 /*
  * Until the next write a page may be its old self or empty; after it, what it was then plus the write.
  *
- * Not where KSM may have been: Linux (6.1 and 6.12, without any module) loses the memory of others then. A KSM
- * page that has one mapping left is made clean and discardable by MADV_FREE, and goes on being merged with: who comes
- * later, and never called MADV_FREE, finds zeroes when it has been discarded.
+ * Not where KSM may have been, and not by a child of fork: Linux loses the memory of others then, see lazyfree.c.
  */
 OPERATION(free)
 {
