@@ -246,9 +246,9 @@ step_events() {
 step_fifo() {
     load
     for n in 32 256; do
-        fifo=$n record_raw fifo$n full 0 $workload all -s -t /tmp/truth -d /tmp/ram -p 50
+        fifo=$n record_raw fifo$n full 0 $workload all -s -t /tmp/truth -d /tmp/ram -p 4
     done
-    fifo=64 record_raw fifo64 full 0 $workload all -t /tmp/truth -d /tmp/ram -p 50
+    fifo=64 record_raw fifo64 full 0 $workload all -t /tmp/truth -d /tmp/ram -p 4
     unload
 }
 # The newest records are kept: two snapshots while it runs, and what is there at the end.
