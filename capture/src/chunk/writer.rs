@@ -9,6 +9,10 @@ use super::{
     MAX_BLOCK,
 };
 
+/// Bytes handed to the kernel at a time. Some kernels (6.12, files in memory) look through all the rest of a write for
+/// each page that they copy; the system calls that smaller pieces take cost nothing beside it.
+const AT_A_TIME: usize = 256 << 10;
+
 /// A chunk being written. Every block reaches the file before `block` returns.
 #[derive(Debug)]
 pub struct ChunkWriter {
@@ -117,7 +121,11 @@ impl ChunkWriter {
         let written = self
             .file
             .write_all(&header)
-            .and_then(|()| self.file.write_all(payload))
+            .and_then(|()| {
+                payload
+                    .chunks(AT_A_TIME)
+                    .try_for_each(|piece| self.file.write_all(piece))
+            })
             .and_then(|()| self.file.write_all(&[0; 8][..padding]));
         if let Err(e) = written {
             // Best effort: the reader copes with half a block too.

@@ -2,6 +2,7 @@
 # guest-torture.sh: more steps of guest.sh, which reads it: what must not hurt, tried hard.
 # Settings, as arguments NAME=VALUE of guest.sh before the steps they are for:
 #   TORTURE   seconds of each torment (default 5)
+#   WORKERS   processes of each torment, with two threads each (default 2)
 #   ROUNDS    unloads of step_chaos (default 15)
 #   FUZZ      seconds of step_fuzz (default 6)
 #   SEED      of the shell's random numbers (default: the clock; it is printed)
@@ -75,7 +76,7 @@ torment() {
     shift 3
     in_group=/sys/fs/cgroup/torture/cgroup.procs
     gated sh -c '[ ! -e '$in_group' ] || echo $$ >'$in_group'; exec "$@"' torture \
-        $torture -s "${TORTURE:-5}" -w 2 -t 2 -d "$folder" -r "$SEED" ${only:+-o $only} >$says 2>&1
+        $torture -s "${TORTURE:-5}" -w "${WORKERS:-2}" -t 2 -d "$folder" -r "$SEED" ${only:+-o $only} >$says 2>&1
     control clear && control "pid $pid" && control "level full" || failed "$torment: set-up"
     controls "${commands%%then*}" "$torment"
     control start || failed "$torment: start"
@@ -92,7 +93,7 @@ torment() {
     code=$?
     rm -f /tmp/stirring
     check "$torment: memory intact, exit code $code, seed $SEED: $(complaints $says)" [ "$code" = 0 ]
-    check "$torment: both workers got to their end" [ "$(grep -c 'every byte as it must be' $says)" = 2 ]
+    check "$torment: all workers got to their end" [ "$(grep -c 'every byte as it must be' $says)" = "${WORKERS:-2}" ]
     deeds $says >/tmp/deeds
     missing=$(awk -v none=" $* " '$2 == 0 && !index(none, " " $1 " ") { print $1 }' /tmp/deeds | tr '\n' ' ')
     check "$torment: every operation was done ($(awk '{ n += $2 } END { print n }' /tmp/deeds))${missing:+ but: $missing}" [ -z "$missing" ]
@@ -126,7 +127,7 @@ step_torture() {
 step_untraced() {
     pressure max
     for way in ksm fork; do echo "(Linux's own loss by MADV_FREE and $way: $(/files/lazyfree $way) pages, see lazyfree.c)"; done
-    $torture -s "${TORTURE:-5}" -w 2 -t 2 -d "${UNTRACED:-/tmp/ext4}" -r "$SEED" ${only:+-o $only} >/tmp/torment 2>&1
+    $torture -s "${TORTURE:-5}" -w "${WORKERS:-2}" -t 2 -d "${UNTRACED:-/tmp/ext4}" -r "$SEED" ${only:+-o $only} >/tmp/torment 2>&1
     code=$?
     check "torture without the module: memory intact, exit code $code: $(complaints /tmp/torment)" [ "$code" = 0 ]
 }
