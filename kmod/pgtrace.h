@@ -69,11 +69,14 @@ struct pgt_proc {
 	struct rcu_head rcu;
 };
 
-/* Recent references a thread remembers, to know one that faults a second time. */
+/* Writes to cleaned pages that a thread remembers, to know one that faults a second time. */
 #define PGT_RECENT 4
 
-/* Where pages come from that are not in memory: from nowhere, swap (shmem), or a file. */
-enum { PGT_FROM_MEMORY, PGT_FROM_SWAP, PGT_FROM_FILE };
+/*
+ * Where pages come from that are not in memory: from nowhere, swap (shmem), a file;
+ * or a file whose pages in memory, once they are as many as it has, are all of them.
+ */
+enum { PGT_FROM_MEMORY, PGT_FROM_SWAP, PGT_FROM_FILE, PGT_FROM_COUNTED_FILE };
 
 /* One traced thread, found by its task. What it remembers belongs to the thread itself. */
 struct pgt_thread {
@@ -81,16 +84,18 @@ struct pgt_thread {
 	struct list_head member;	/* of its process */
 	struct task_struct *task;	/* key; valid until sched_process_exit */
 	struct pgt_proc *proc;
-	unsigned long recent_pages[PGT_RECENT];
 	struct {
+		unsigned long page;
 		unsigned long ip;
 		unsigned long faults;	/* maj_flt + min_flt before it */
-		bool cleaned_write;	/* it was a write to a cleaned PTE */
-	} recent[PGT_RECENT];
-	unsigned int next_recent;
+	} cleaned[PGT_RECENT];
+	unsigned int next_cleaned;
+	/* Its last fault under a VMA lock, which may be tried again under the mmap lock. */
+	unsigned long attempt_page, attempt_faults;
 	/* The mapping it used last, whose object is named and which is announced. */
 	unsigned long last_start, last_end;
 	u64 last_space;			/* its serial number */
+	const struct inode *last_inode;	/* compared only: its number and generation tell, too */
 	u8 last_source;			/* PGT_FROM_*: where its pages come from */
 	struct pgt_obj *last_obj;
 	bool work_queued;		/* it trims the FIFO before it returns to user mode */
@@ -153,6 +158,7 @@ void *pgt_reserve(int ch, u8 kind, u8 flags, u16 len, bool counted, u64 now);
 struct pgt_count {
 	u64 seq;		/* next sequence number */
 	struct rchan_buf *buf;	/* of this CPU */
+	u64 ref_start;		/* the first eight bytes of a page reference without flags */
 	u64 lost;		/* records that did not fit; the others were written */
 	u64 pending;		/* lost, and not yet told by a LOST record */
 	u64 first_seq;
@@ -174,12 +180,17 @@ static __always_inline void pgt_commit(struct rchan_buf *buf, u16 len)
 	smp_store_release(&buf->offset, buf->offset + len);
 }
 
+/* The first eight bytes of a header at once: this is a little-endian machine. */
+static __always_inline u64 pgt_header_start(u8 kind, u8 flags, u16 len, u64 cpu)
+{
+	return PGT_MAGIC | PGT_VERSION << 8 | kind << 16 | (u64)flags << 24 | (u64)len << 32 |
+	       cpu << 48;
+}
+
 static __always_inline void pgt_fill_header(struct pgt_header *h, u8 kind, u8 flags, u16 len,
 					    u64 seq, u64 now)
 {
-	/* The first eight bytes at once: this is a little-endian machine. */
-	*(u64 *)h = PGT_MAGIC | PGT_VERSION << 8 | kind << 16 | (u64)flags << 24 |
-		    (u64)len << 32 | (u64)smp_processor_id() << 48;
+	*(u64 *)h = pgt_header_start(kind, flags, len, smp_processor_id());
 	h->seq = seq;
 	h->time_ns = now;
 }
@@ -197,7 +208,9 @@ static __always_inline void pgt_emit_ref(bool by_current, u64 now, u8 flags, u32
 
 	if (likely(!c->pending && buf->offset + sizeof(*rec) <= buf->chan->subbuf_size)) {
 		rec = buf->data + buf->offset;
-		pgt_fill_header(&rec->h, PGT_KIND_REF, flags, sizeof(*rec), c->seq++, now);
+		*(u64 *)&rec->h = c->ref_start | (u64)flags << 24;
+		rec->h.seq = c->seq++;
+		rec->h.time_ns = now;
 	} else {
 		rec = pgt_reserve(PGT_REFS, PGT_KIND_REF, flags, sizeof(*rec), true, now);
 		if (!rec)

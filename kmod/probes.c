@@ -26,10 +26,12 @@ struct found {
 	bool whole;		/* not even a page table: a huge page could be put here */
 };
 
+static u64 frame_mask;		/* PTE_PFN_MASK, which is worked out where it stands */
+
 /* Entry of `addr` in the table that `entry` of the level above points to. */
 static __always_inline u64 next_entry(u64 entry, unsigned long addr, int shift)
 {
-	const u64 *table = __va(entry & PTE_PFN_MASK);
+	const u64 *table = __va(entry & frame_mask);
 
 	return READ_ONCE(table[addr >> shift & (PTRS_PER_PTE - 1)]);
 }
@@ -145,71 +147,101 @@ static __always_inline void *cache_entry(struct address_space *mapping, unsigned
 /* Where pages of a mapping come from that are not in memory. */
 static u8 source_of(const struct vm_area_struct *vma)
 {
+	struct inode *inode;
+
 	if (!vma->vm_file || vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO) || vma_is_dax(vma))
 		return PGT_FROM_MEMORY;	/* what is mapped there is memory, or a device's */
-	switch (file_inode(vma->vm_file)->i_sb->s_magic) {
+	inode = vma->vm_file->f_mapping->host;
+	switch (inode->i_sb->s_magic) {
 	case RAMFS_MAGIC:
 	case HUGETLBFS_MAGIC:
 		return PGT_FROM_MEMORY;	/* a hole is filled with zeroes */
 	case TMPFS_MAGIC:
 		return PGT_FROM_SWAP;	/* likewise, unless it was swapped out */
 	}
-	return PGT_FROM_FILE;
+	/* Both may have pages in the cache that lie behind the file's end. */
+	if (mapping_large_folio_support(inode->i_mapping) || IS_VERITY(inode))
+		return PGT_FROM_FILE;
+	return PGT_FROM_COUNTED_FILE;
 }
 
-/* Needs the first touch of this page I/O? Preemption is off, which keeps the tree's nodes. */
+/* Are all pages of this file in memory? As many as it has are, and none stands for another. */
+static __always_inline bool is_all_there(const struct address_space *mapping)
+{
+	return READ_ONCE(mapping->nrpages) << PAGE_SHIFT >= i_size_read(mapping->host);
+}
+
+/*
+ * Is this a major fault, as the kernel counts them: one whose page is not there, so
+ * that it has to be read? Preemption is off, which keeps the tree's nodes.
+ */
 static __always_inline bool is_major(const struct pgt_thread *t, struct vm_area_struct *vma,
 				     enum pte_state state, u64 page)
 {
-	struct folio *folio;
+	struct address_space *mapping;
+	void *entry;
 
 	if (likely(state != PTE_EMPTY || t->last_source == PGT_FROM_MEMORY))
 		return unlikely(state == PTE_SWAPPED);
-	folio = cache_entry(vma->vm_file->f_mapping, page);
-	/* Value entries stand for evicted pages; a page under read is waited for. */
-	if (unlikely(t->last_source == PGT_FROM_SWAP))
-		return xa_is_value(folio);
-	/* Not folio_test_uptodate(): nothing holds the page, it may be part of another by now. */
-	return unlikely(!folio || xa_is_value(folio) || !test_bit(PG_uptodate, &folio->flags));
+	mapping = vma->vm_file->f_mapping;
+	if (likely(t->last_source == PGT_FROM_COUNTED_FILE && is_all_there(mapping)))
+		return false;
+	entry = cache_entry(mapping, page);
+	/* Value entries stand for evicted pages. */
+	return xa_is_value(entry) || (!entry && t->last_source != PGT_FROM_SWAP);
 }
 
 /*
  * One use is one reference, but may fault more than once: the kernel drops its
- * lock, waits and retries (TRIED), or retries from the VMA lock with the mmap
- * lock; or it repairs a cleaned PTE read-only, and the write faults again - with
- * faults of the instruction's own page or its other operand in between. All come
- * from the same instruction on the same page; attempts that did not complete
- * leave the thread's fault counts alone.
+ * lock, waits and retries (TRIED, not asked here), or retries from the VMA lock with
+ * the mmap lock; or it repairs a cleaned PTE read-only, and the write faults again -
+ * with faults of the instruction's own page or its other operand in between. All come
+ * from the same instruction on the same page; attempts that did not complete leave
+ * the thread's fault counts alone.
  */
-static __always_inline bool same_use(struct pgt_thread *t, unsigned long page, unsigned long ip,
-		     unsigned long faults, enum pte_state state, bool write)
+#if PGT_NEW_MM
+#define VMA_LOCKED FAULT_FLAG_VMA_LOCK
+#else
+#define VMA_LOCKED 0
+#endif
+
+static __always_inline unsigned long faults_so_far(void)
+{
+	return current->maj_flt + current->min_flt;
+}
+
+static __always_inline bool same_use(const struct pgt_thread *t, unsigned long page,
+				     unsigned long ip, unsigned int fault, enum pte_state state)
 {
 	int i;
 
-	BUILD_BUG_ON(PGT_RECENT != 4);
-	if (likely(t->recent_pages[0] != page && t->recent_pages[1] != page &&
-		   t->recent_pages[2] != page && t->recent_pages[3] != page))
+	if (VMA_LOCKED && !(fault & VMA_LOCKED) && t->attempt_page == page &&
+	    t->attempt_faults == faults_so_far())
+		return true;
+	if (likely(state != PTE_THERE || !(fault & FAULT_FLAG_WRITE)))
 		return false;
-	for (i = 0; i < PGT_RECENT; i++) {
-		if (t->recent_pages[i] != page || t->recent[i].ip != ip)
-			continue;
-		if (faults == t->recent[i].faults ||
-		    (state == PTE_THERE && write && t->recent[i].cleaned_write &&
-		     faults - t->recent[i].faults <= 3))
+	for (i = 0; i < PGT_RECENT; i++)
+		if (t->cleaned[i].page == page && t->cleaned[i].ip == ip &&
+		    faults_so_far() - t->cleaned[i].faults <= 3)
 			return true;
-	}
 	return false;
 }
 
 static __always_inline void remember(struct pgt_thread *t, unsigned long page, unsigned long ip,
-				     unsigned long faults, bool cleaned_write)
+				     unsigned int fault, enum pte_state state)
 {
-	unsigned int i = t->next_recent++ % PGT_RECENT;
+	unsigned int i;
 
-	t->recent_pages[i] = page;
-	t->recent[i].ip = ip;
-	t->recent[i].faults = faults;
-	t->recent[i].cleaned_write = cleaned_write;
+	if (fault & VMA_LOCKED) {
+		t->attempt_page = page;
+		t->attempt_faults = faults_so_far();
+	}
+	if (unlikely(state == PTE_CLEANED && fault & FAULT_FLAG_WRITE)) {
+		i = t->next_cleaned++ % PGT_RECENT;
+		t->cleaned[i].page = page;
+		t->cleaned[i].ip = ip;
+		t->cleaned[i].faults = faults_so_far();
+	}
 }
 
 /* Is this the mapping that the thread used last? Its object and its record are known then. */
@@ -228,7 +260,7 @@ static __always_inline bool same_mapping(struct pgt_thread *t, struct pgt_space 
 		return false;
 	/* Another file may have taken its place, even the same struct file. */
 	inode = file_inode(vma->vm_file);
-	return obj->ino == inode->i_ino && obj->dev == inode->i_sb->s_dev &&
+	return t->last_inode == inode && obj->ino == inode->i_ino &&
 	       obj->generation == inode->i_generation && inode->i_nlink;
 }
 
@@ -249,6 +281,7 @@ static noinline struct pgt_obj *name_object(struct pgt_thread *t, struct pgt_spa
 	t->last_end = vma->vm_end;
 	t->last_space = space->serial;
 	t->last_source = source_of(vma);
+	t->last_inode = vma->vm_file ? file_inode(vma->vm_file) : NULL;
 	t->last_obj = all && obj->named && t->proc->named ? obj : NULL;
 	return obj;
 }
@@ -256,16 +289,19 @@ static noinline struct pgt_obj *name_object(struct pgt_thread *t, struct pgt_spa
 static __always_inline void on_fault(struct pgt_thread *t, struct vm_area_struct *vma,
 				     unsigned long addr, unsigned int fault, struct pt_regs *regs)
 {
-	unsigned long ip = regs ? regs->ip : 0;
-	unsigned long faults = current->maj_flt + current->min_flt;
+	unsigned long ip = 0;
 	u64 page, now = ktime_get_mono_fast_ns();
 	bool write = fault & FAULT_FLAG_WRITE;
 	struct pgt_space *space;
 	struct found found = look(vma->vm_mm, addr);
 	struct pgt_obj *obj;
-	u8 access, event, order, flags = 0;
+	u8 access, event = PGT_EVENT_FAULT, order = 0, flags = 0;
 
-	if (same_use(t, addr >> PAGE_SHIFT, ip, faults, found.state, write))
+	if (likely(regs))
+		ip = regs->ip;
+	else
+		flags |= PGT_REF_GUP;
+	if (same_use(t, addr >> PAGE_SHIFT, ip, fault, found.state))
 		return;
 
 	space = rcu_dereference_sched(t->proc->space);
@@ -288,16 +324,13 @@ static __always_inline void on_fault(struct pgt_thread *t, struct vm_area_struct
 
 	access = fault & FAULT_FLAG_INSTRUCTION ? PGT_ACCESS_EXEC :
 		 write ? PGT_ACCESS_WRITE : PGT_ACCESS_READ;
-	event = found.state == PTE_CLEANED ? PGT_EVENT_RETOUCH : PGT_EVENT_FAULT;
 	if (!(fault & FAULT_FLAG_USER))
 		flags |= PGT_REF_KERNEL;
-	if (unlikely(!regs))
-		flags |= PGT_REF_GUP;
-	if (found.state == PTE_THERE)
+	if (found.state == PTE_CLEANED)
+		event = PGT_EVENT_RETOUCH;
+	else if (unlikely(found.state == PTE_THERE))
 		flags |= PGT_REF_PRESENT;
-	order = 0;
-	if (unlikely(found.order | (found.whole ? pgt_set.grain : 0) |
-		     (vma->vm_flags & VM_HUGETLB))) {
+	if (unlikely(found.order | found.whole)) {	/* of hugetlb always one of them */
 		order = order_wanted(vma, addr, found);
 		page &= ~((1ULL << order) - 1);
 	}
@@ -305,7 +338,7 @@ static __always_inline void on_fault(struct pgt_thread *t, struct vm_area_struct
 	if (unlikely(pgt_set.policy == PGT_POLICY_FIFO && pgt_set.level >= PGT_LEVEL_RICH))
 		pgt_fifo_touch(t, space, obj->id, addr, pgt_pack_page(page, order, 0, 0),
 			       now, write, found.dirty);
-	remember(t, addr >> PAGE_SHIFT, ip, faults, write && found.state == PTE_CLEANED);
+	remember(t, addr >> PAGE_SHIFT, ip, fault, found.state);
 }
 
 static noinline notrace void maybe_traced_fault(struct pt_regs *args, struct hlist_head *bucket)
@@ -398,6 +431,7 @@ int pgt_probes_start(void)
 
 	if (err)
 		return err;
+	frame_mask = PTE_PFN_MASK;
 	err = pgt_targets_attach();
 	if (!err)
 		err = pgt_probes_level(pgt_set.level);

@@ -247,8 +247,12 @@ void pgt_relay_reset(void)
 {
 	int cpu, ch;
 
-	for_each_possible_cpu(cpu)
-		memset(per_cpu_ptr(&pgt_counts, cpu), 0, sizeof(pgt_counts));
+	for_each_possible_cpu(cpu) {
+		struct pgt_count *c = *per_cpu_ptr(&pgt_counts, cpu);
+
+		memset(c, 0, sizeof(pgt_counts));
+		c[PGT_REFS].ref_start = pgt_header_start(PGT_KIND_REF, 0, sizeof(struct pgt_ref), cpu);
+	}
 	for (ch = 0; ch < PGT_NR_CHANNELS; ch++) {
 		relay_reset(channels[ch]);
 		for_each_possible_cpu(cpu)
