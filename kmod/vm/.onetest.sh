@@ -95,4 +95,4 @@ pipeline() { # pipeline NAME FOLDER OPTIONS..
     expect "$1: chunks to SQL" python3 "$VM_DIR/truth/pipeline.py" "${@:2}"
 }
 
-boot "6.1, 4 CPUs in turn" "--cpus 4 --one-thread" fifo; summary
+boot "6.1, 2 CPUs in turn" "--cpus 2 --one-thread" raw ext4 tiny uid light again events flight fifo perf; summary
