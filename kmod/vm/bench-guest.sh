@@ -126,12 +126,16 @@ slowdown() {
 disk() {
     for module in /files/*-ext4/*.ko; do insmod "$module" 2>/dev/null; done
     mkdir -p /tmp/ext4
-    losetup /dev/loop0 /files/*-ext4/image && mount -t ext4 /dev/loop0 /tmp/ext4 || die 'mount ext4'
+    losetup /dev/loop0 /files/*-ext4/image || die losetup
+    mount -t ext4 /dev/loop0 /tmp/ext4 || die 'mount ext4'
 }
 
 for step in "$@"; do
     case $step in
-    matrix) disk && $bench matrix || die matrix ;;
+    matrix)
+        disk
+        $bench matrix || die matrix
+        ;;
     cleaner | fifo) $bench "$step" || die "$step" ;;
     drain | slowdown) $step ;;
     flat=*) flat "${step#flat=}" ;;
