@@ -37,7 +37,7 @@ programs=$("$VM_DIR/workloads/build.sh")
 machine() {
     local kernel=$1 out=$2 options=(--memory 1024)
     shift 2
-    [[ $kernel != debug61 ]] || options=(--memory 1024 --qemu-arg -M --qemu-arg q35 --append kasan_multi_shot)
+    [[ $kernel != debug61 ]] || options=(--memory 1024 --qemu-arg -M --qemu-arg q35 --append 'kasan_multi_shot ignore_loglevel')
     code=0
     "$VM_DIR/run.sh" --kernel "$kernel" --cpus "${CPUS:-2}" --one-thread --timeout "${limit:-7200}" "${options[@]}" \
         --file "$programs/workload" --file "$programs/torture" --file "$programs/fuzz" --file "$programs/lazyfree" \
