@@ -4,6 +4,7 @@
 #   TORTURE   seconds of each torment (default 5)
 #   WORKERS   processes of each torment, with two threads each (default 2)
 #   ROUNDS    unloads of step_chaos (default 15)
+#   LEAKS     processes of each recording of step_leaks (default 60, which its counts are for; kmemleak needs fewer)
 #   FUZZ      seconds of step_fuzz (default 6)
 #   SEED      of the shell's random numbers (default: the clock; it is printed)
 # shellcheck disable=SC2154 # debugfs, torture, workload: guest.sh
@@ -278,7 +279,7 @@ grew() { # grew NAME: by how much, first column
 leak_cycle() { # leak_cycle COMMAND..: one load, one recording of 60 processes, one unload
     load subbuf_size=65536 n_subbufs=8
     # shellcheck disable=SC2016
-    gated sh -c 'echo $$ >/sys/fs/cgroup/torture/cgroup.procs; for i in $(seq 60); do /bin/busybox true; done; cat /bin/busybox >/dev/null'
+    gated sh -c 'echo $$ >/sys/fs/cgroup/torture/cgroup.procs; for i in $(seq $0); do /bin/busybox true; done; cat /bin/busybox >/dev/null' "${LEAKS:-60}"
     control clear
     # One that a kernel or an older module does not know is no leak.
     for command in "pid $pid" "level full" "$@"; do control "$command" 2>/dev/null; done
