@@ -90,12 +90,11 @@ struct pgt_thread {
 		unsigned long faults;	/* maj_flt + min_flt before it */
 	} cleaned[PGT_RECENT];
 	unsigned int next_cleaned;
-	/* Its last fault under a VMA lock, which may be tried again under the mmap lock. */
-	unsigned long attempt_page, attempt_faults;
+	unsigned long last_page, last_ip, last_faults;	/* its last reference, which may fault again */
 	/* The mapping it used last, whose object is named and which is announced. */
 	unsigned long last_start, last_end;
 	u64 last_space;			/* its serial number */
-	const struct inode *last_inode;	/* compared only: its number and generation tell, too */
+	const struct inode *last_inode;	/* NULL: anonymous. Compared only: its number and generation tell, too */
 	u8 last_source;			/* PGT_FROM_*: where its pages come from */
 	struct pgt_obj *last_obj;
 	bool work_queued;		/* it trims the FIFO before it returns to user mode */

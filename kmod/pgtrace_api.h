@@ -54,7 +54,7 @@ struct pgt_header {
 };
 
 /* pgt_header.flags of a PGT_KIND_REF */
-#define PGT_REF_MAJOR	0x01	/* page was not in memory and had to be read, as the kernel counts major faults */
+#define PGT_REF_MAJOR	0x01	/* page was not in the page cache, or swapped out: it had to be read */
 #define PGT_REF_KERNEL	0x02	/* touched by the kernel for the process (copy_to_user, ...) */
 #define PGT_REF_GUP	0x04	/* pinned by get_user_pages: no registers, ip is 0 */
 #define PGT_REF_PRESENT	0x08	/* page was mapped and present: write to a read-only PTE */

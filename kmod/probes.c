@@ -68,11 +68,11 @@ static __always_inline struct found look(struct mm_struct *mm, unsigned long add
 		if (pmd_none(pmd))
 			return f;
 		f.whole = false;
+		f.order = PMD_SHIFT - PAGE_SHIFT;
 		if (!pmd_present(pmd)) {
 			f.state = PTE_SWAPPED;
 			return f;
 		}
-		f.order = PMD_SHIFT - PAGE_SHIFT;
 		f.dirty = pmd_dirty(pmd);
 		f.state = pmd_protnone(pmd) ? PTE_CLEANED : PTE_THERE;
 		return f;
@@ -134,8 +134,12 @@ static __always_inline void *cache_entry(struct address_space *mapping, unsigned
 	for (;;) {
 		entry = rcu_dereference_raw(node->slots[index >> node->shift & XA_CHUNK_MASK]);
 		/* A large folio has one entry, and pointers to it for its other pages. */
-		if (unlikely(xa_is_sibling(entry)))
+		if (unlikely(xa_is_sibling(entry))) {
 			entry = rcu_dereference_raw(node->slots[xa_to_sibling(entry)]);
+			/* It is just being split. */
+			if (xa_is_sibling(entry) || xa_is_node(entry))
+				return xa_load(&mapping->i_pages, index);
+		}
 		if (unlikely(xa_is_retry(entry)))	/* the node is on its way out */
 			return xa_load(&mapping->i_pages, index);
 		if (!node->shift || !xa_is_node(entry))
@@ -144,14 +148,16 @@ static __always_inline void *cache_entry(struct address_space *mapping, unsigned
 	}
 }
 
-/* Where pages of a mapping come from that are not in memory. */
-static u8 source_of(const struct vm_area_struct *vma)
+/* Where pages of a mapping come from that are not in memory; `file`: what backs it, or NULL. */
+static u8 source_of(const struct vm_area_struct *vma, const struct file *file)
 {
 	struct inode *inode;
 
-	if (!vma->vm_file || vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO) || vma_is_dax(vma))
+	if (!file || vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO) || vma_is_dax(vma))
 		return PGT_FROM_MEMORY;	/* what is mapped there is memory, or a device's */
-	inode = vma->vm_file->f_mapping->host;
+	inode = file->f_mapping->host;
+	if (!S_ISREG(inode->i_mode) && !S_ISBLK(inode->i_mode))
+		return PGT_FROM_MEMORY;
 	switch (inode->i_sb->s_magic) {
 	case RAMFS_MAGIC:
 	case HUGETLBFS_MAGIC:
@@ -172,8 +178,9 @@ static __always_inline bool is_all_there(const struct address_space *mapping)
 }
 
 /*
- * Is this a major fault, as the kernel counts them: one whose page is not there, so
- * that it has to be read? Preemption is off, which keeps the tree's nodes.
+ * Has the page to be read for this fault? It is not in the page cache, or it was
+ * swapped out (it may be in the swap cache yet). A page whose read is under way
+ * already does not count. Preemption is off, which keeps the tree's nodes.
  */
 static __always_inline bool is_major(const struct pgt_thread *t, struct vm_area_struct *vma,
 				     enum pte_state state, u64 page)
@@ -193,18 +200,12 @@ static __always_inline bool is_major(const struct pgt_thread *t, struct vm_area_
 
 /*
  * One use is one reference, but may fault more than once: the kernel drops its
- * lock, waits and retries (TRIED, not asked here), or retries from the VMA lock with
- * the mmap lock; or it repairs a cleaned PTE read-only, and the write faults again -
- * with faults of the instruction's own page or its other operand in between. All come
- * from the same instruction on the same page; attempts that did not complete leave
- * the thread's fault counts alone.
+ * lock, waits and retries (TRIED, not asked here), retries from the VMA lock with the
+ * mmap lock, or goes back to the instruction because of a signal; or it repairs a
+ * cleaned PTE read-only, and the write faults again - with faults of the instruction's
+ * own page or its other operand in between. All come from the same instruction on the
+ * same page; attempts that did not complete leave the thread's fault counts alone.
  */
-#if PGT_NEW_MM
-#define VMA_LOCKED FAULT_FLAG_VMA_LOCK
-#else
-#define VMA_LOCKED 0
-#endif
-
 static __always_inline unsigned long faults_so_far(void)
 {
 	return current->maj_flt + current->min_flt;
@@ -215,8 +216,7 @@ static __always_inline bool same_use(const struct pgt_thread *t, unsigned long p
 {
 	int i;
 
-	if (VMA_LOCKED && !(fault & VMA_LOCKED) && t->attempt_page == page &&
-	    t->attempt_faults == faults_so_far())
+	if (unlikely(t->last_page == page) && t->last_ip == ip && t->last_faults == faults_so_far())
 		return true;
 	if (likely(state != PTE_THERE || !(fault & FAULT_FLAG_WRITE)))
 		return false;
@@ -232,15 +232,14 @@ static __always_inline void remember(struct pgt_thread *t, unsigned long page, u
 {
 	unsigned int i;
 
-	if (fault & VMA_LOCKED) {
-		t->attempt_page = page;
-		t->attempt_faults = faults_so_far();
-	}
+	t->last_page = page;
+	t->last_ip = ip;
+	t->last_faults = faults_so_far();
 	if (unlikely(state == PTE_CLEANED && fault & FAULT_FLAG_WRITE)) {
 		i = t->next_cleaned++ % PGT_RECENT;
 		t->cleaned[i].page = page;
 		t->cleaned[i].ip = ip;
-		t->cleaned[i].faults = faults_so_far();
+		t->cleaned[i].faults = t->last_faults;
 	}
 }
 
@@ -254,8 +253,8 @@ static __always_inline bool same_mapping(struct pgt_thread *t, struct pgt_space 
 	if (t->last_start != vma->vm_start || t->last_end != vma->vm_end ||
 	    t->last_space != space->serial || !obj)
 		return false;
-	if (vma_is_anonymous(vma))
-		return !obj->ino;
+	if (vma_is_anonymous(vma))	/* private memory of /dev/zero is, though it has a file */
+		return !t->last_inode;
 	if (!vma->vm_file)
 		return false;
 	/* Another file may have taken its place, even the same struct file. */
@@ -270,6 +269,7 @@ static noinline struct pgt_obj *name_object(struct pgt_thread *t, struct pgt_spa
 {
 	u64 page;
 	struct pgt_obj *obj = pgt_object_of(vma, space, t->proc->tgid, addr, &page);
+	struct file *file = vma_is_anonymous(vma) ? NULL : vma->vm_file;
 	bool all;
 
 	if (!obj)
@@ -280,8 +280,8 @@ static noinline struct pgt_obj *name_object(struct pgt_thread *t, struct pgt_spa
 	t->last_start = vma->vm_start;
 	t->last_end = vma->vm_end;
 	t->last_space = space->serial;
-	t->last_source = source_of(vma);
-	t->last_inode = vma->vm_file ? file_inode(vma->vm_file) : NULL;
+	t->last_source = source_of(vma, file);
+	t->last_inode = file ? file_inode(file) : NULL;
 	t->last_obj = all && obj->named && t->proc->named ? obj : NULL;
 	return obj;
 }

@@ -36,6 +36,7 @@ depends() { apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *|\?Depends: *//p' 
 # Lists of an older day may know none of the packages, or fewer kernels than the mirror has by now.
 lists_know() {
     local part
+    compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || return 1 # what is installed is known without lists, too
     for part in "$@"; do
         if [[ $part == tools ]]; then apt-cache show qemu-system-x86 >/dev/null 2>&1; else (resolve_kernel "$part") >/dev/null 2>&1; fi || return 1
     done

@@ -49,6 +49,7 @@ static const struct operation {
 	{ "move", op_move, 2, true },
 	{ "leave", op_leave, 2, true },
 	{ "alias", op_alias, 2, false },
+	{ "dev_zero", op_dev_zero, 1, true },
 	{ "readonly", op_readonly, 2, true },
 	{ "noaccess", op_noaccess, 2, true },
 	{ "truncate", op_truncate, 2, false },

@@ -98,6 +98,7 @@ OPERATION(remap);	/* munmap, and another area in its place */
 OPERATION(resize);
 OPERATION(move);
 OPERATION(leave);	/* MREMAP_DONTUNMAP */
+OPERATION(dev_zero);	/* anonymous memory that has a file */
 OPERATION(alias);	/* a second mapping of shared memory */
 OPERATION(readonly);
 OPERATION(noaccess);

@@ -403,6 +403,33 @@ OPERATION(sync)
 	return true;
 }
 
+/* Private memory of /dev/zero is anonymous, though it has a file; then memory without one takes its place. */
+OPERATION(dev_zero)
+{
+	size_t i, k;
+	int fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+	char *at = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+
+	if (fd < 0 || at == MAP_FAILED)
+		fail("/dev/zero");
+	for (k = 0; k < 2; k++) {
+		for (i = 0; i < 4; i++) {
+			volatile char *byte = at + i * PAGE + dice(w) % PAGE;
+
+			if (*byte)
+				wrong("new memory is not empty (the area is innocent)", a, 0);
+			*byte = 1;
+			if (*byte != 1)
+				wrong("new memory forgets (the area is innocent)", a, 0);
+		}
+		if (!k && mmap(at, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+			fail("mmap");
+	}
+	munmap(at, 4 * PAGE);
+	close(fd);
+	return true;
+}
+
 OPERATION(mlock)
 {
 	size_t from = dice(w) % a->pages, n = 1 + dice(w) % (a->pages - from);
