@@ -408,11 +408,15 @@ OPERATION(dev_zero)
 {
 	size_t i, k;
 	int fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
-	char *at = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	/* Its neighbours are of another kind: it stays a mapping of its own. */
+	char *all = mmap(NULL, 6 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *at = all + PAGE;
 
-	if (fd < 0 || at == MAP_FAILED)
+	if (fd < 0 || all == MAP_FAILED)
 		fail("/dev/zero");
 	for (k = 0; k < 2; k++) {
+		if (mmap(at, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | (k ? MAP_ANONYMOUS : 0),
+			 k ? -1 : fd, 0) != at)
+			fail("mmap");
 		for (i = 0; i < 4; i++) {
 			volatile char *byte = at + i * PAGE + dice(w) % PAGE;
 
@@ -422,10 +426,8 @@ OPERATION(dev_zero)
 			if (*byte != 1)
 				wrong("new memory forgets (the area is innocent)", a, 0);
 		}
-		if (!k && mmap(at, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
-			fail("mmap");
 	}
-	munmap(at, 4 * PAGE);
+	munmap(all, 6 * PAGE);
 	close(fd);
 	return true;
 }
