@@ -93,7 +93,7 @@ for part in "${parts[@]}"; do
             read -ra steps <<<"$only"
         elif [[ $part == debug61 ]]; then
             # Everything costs five to ten times as much here.
-            steps=(watch "${settings[@]}" TORTURE=5 WORKERS=1 LEAKS=8 untraced pressure huge chaos leaks fuzz safety verdict)
+            steps=(watch "${settings[@]}" TORTURE=5 WORKERS=1 LEAKS=8 FUZZ=120 untraced pressure huge chaos leaks fuzz safety verdict)
         else
             steps=("${settings[@]}" pressure huge chaos leaks fuzz)
         fi
