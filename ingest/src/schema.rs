@@ -128,7 +128,7 @@ const REFS: &[Column] = &[
     maybe("object_kind", Kind::Dictionary, "file, anon, heap, stack, shmem, hugetlb, vdso or other; null where the object's record was lost"),
     column("event", Kind::Dictionary, "fault (not present before), retouch (made to fault by the cleaner or the FIFO) or lookup (by read()): references; insert or evict (a page entered or left the page cache): none, and counted as none by any view"),
     maybe("access", Kind::Dictionary, "read, write or exec; null where unknown, and for insert and evict"),
-    maybe("major", Kind::Boolean, "the reference needed I/O; null where unknown"),
+    maybe("major", Kind::Boolean, "its page had to be read from a file or swap; null where unknown"),
     maybe("addr", Kind::UInt64, "virtual address; null for lookup, insert and evict"),
     maybe("ip", Kind::UInt64, "instruction pointer; null where there is none, and for insert and evict"),
     column("object_id", Kind::UInt64, "what backs the page; names it within the capture"),

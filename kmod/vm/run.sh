@@ -27,6 +27,7 @@ USAGE
 }
 
 kernel=6.1 cpus=2 memory=1024 seconds=120 host_root=0 append='' out='' files=() extra=()
+# no_timer_check, below: on a host that is busy the guest's kernel may find at boot that its timer does not work, and panic.
 accel=(-accel "tcg,thread=multi") # never KVM: in nested machines the device opens, and then guests abort or hang
 while [[ $# -gt 0 ]]; do
     case $1 in
@@ -109,7 +110,7 @@ LD_LIBRARY_PATH=$(tool_libs) timeout -k 5 "$seconds" "$tools/usr/bin/qemu-system
     -net none -monitor none -chardev "file,id=console,path=${out//,/,,}/console.log" -serial chardev:console \
     -cpu max "${accel[@]}" -smp "$cpus" -m "$memory" "${shares[@]}" \
     -kernel "$VM_CACHE/$kernel/vmlinuz" -initrd "$work/initramfs" \
-    -append "console=ttyS0 panic=-1 oops=panic quiet transparent_hugepage=madvise $append" \
+    -append "console=ttyS0 panic=-1 oops=panic quiet no_timer_check transparent_hugepage=madvise $append" \
     ${extra[@]+"${extra[@]}"} </dev/null >"$work/qemu.log" 2>&1 &
 qemu=$!
 # In the background and waited for, because bash runs a trap only between foreground commands.

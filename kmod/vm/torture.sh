@@ -37,7 +37,7 @@ programs=$("$VM_DIR/workloads/build.sh")
 machine() {
     local kernel=$1 out=$2 options=(--memory 1024)
     shift 2
-    [[ $kernel != debug61 ]] || options=(--memory 1024 --qemu-arg -M --qemu-arg q35 --append 'kasan_multi_shot ignore_loglevel')
+    [[ $kernel != debug61 ]] || options=(--memory 1024 --qemu-arg -M --qemu-arg q35 --append "kasan_multi_shot ${loud-}")
     code=0
     "$VM_DIR/run.sh" --kernel "$kernel" --cpus "${CPUS:-2}" --one-thread --timeout "${limit:-7200}" "${options[@]}" \
         --file "$programs/workload" --file "$programs/torture" --file "$programs/fuzz" --file "$programs/lazyfree" \
@@ -62,7 +62,8 @@ find_planted() { # find_planted NAME KERNEL PATTERN STEP..
     export PGTRACE_KMOD_SRC=$out.src PGTRACE_KMOD_OUT=$out.built
     plant "$bug" "$REPO_DIR/kmod" "$PGTRACE_KMOD_SRC"
     "$VM_DIR/build.sh" "$kernel" >/dev/null
-    (limit=1800 machine "$kernel" "$out" "SEED=$seed" "$@"; printf '%s\n' "$code" >"$out.code") &
+    # Loud: said at once, not only in dmesg.txt. Not for the others: lockdep complains of the serial console in interrupts.
+    (limit=1800 loud=ignore_loglevel machine "$kernel" "$out" "SEED=$seed" "$@"; printf '%s\n' "$code" >"$out.code") &
     running=$!
     # In the kernel's words, the workload's, or the steps'. Once it is said, the rest does not matter.
     # (All of it is read: with pipefail, what a quick grep leaves unread would pass for a failure.)
