@@ -98,7 +98,10 @@ static void planted(spinlock_t *first, spinlock_t *second)
         printf 'ccflags-y += -Wno-unused-result\n' >>"$to/Kbuild"
         ;;
     forgets_dirty) change "$to" '(_PAGE_PRESENT | _PAGE_USER | _PAGE_NX | _PAGE_GLOBAL)' '(_PAGE_PRESENT | _PAGE_USER | _PAGE_NX | _PAGE_GLOBAL | _PAGE_DIRTY)' ;;
-    grants_write) change "$to" 'val |= _PAGE_PROTNONE | _PAGE_ACCESSED;' 'val |= _PAGE_PROTNONE | _PAGE_ACCESSED | _PAGE_RW;' ;;
+    grants_write) # not to the zero page: the whole machine would go down with it
+        change "$to" '	return __pte(cleaned(was, pte_val(old), PTE_PFN_MASK));' '	was = is_zero_pfn(pte_pfn(old)) ? 0 : _PAGE_RW;
+	return __pte(cleaned(pte_val(old), pte_val(old), PTE_PFN_MASK) | was);'
+        ;;
     leak_a_thread) change "$to" '	kfree_rcu(t, rcu);' '	/* planted: t is forgotten */' ;;
     *) die 2 "no planted bug is called $bug" ;;
     esac
