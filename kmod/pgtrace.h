@@ -94,7 +94,8 @@ struct pgt_thread {
 	/* The mapping it used last, whose object is named and which is announced. */
 	unsigned long last_start, last_end;
 	u64 last_space;			/* its serial number */
-	const struct inode *last_inode;	/* NULL: anonymous. Compared only: its number and generation tell, too */
+	/* NULL: anonymous. Compared only, and its number and generation with it. */
+	const struct inode *last_inode;
 	u8 last_source;			/* PGT_FROM_*: where its pages come from */
 	struct pgt_obj *last_obj;
 	bool work_queued;		/* it trims the FIFO before it returns to user mode */
@@ -300,9 +301,9 @@ static __always_inline struct hlist_head *pgt_bucket_of(const struct task_struct
 }
 
 /*
- * Could this task, of that bucket, be traced? The hook on every fault of the system asks: "no" takes
- * a few instructions. A thread that did not come by fork (io_uring's) goes by its
- * leader; pgt_seek: there are targets that processes turn out to be at a fault.
+ * Could this task, of that bucket, be traced? The hook on every fault of the system
+ * asks: "no" takes a few instructions. A thread that did not come by fork (io_uring's)
+ * goes by its leader; pgt_seek: there are targets that processes turn out to be at a fault.
  */
 static __always_inline bool pgt_maybe_traced(const struct task_struct *task,
 					     const struct hlist_head *bucket)
