@@ -45,12 +45,12 @@ machine() {
         --out "$out" "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
 }
 
-torture() { # torture KERNEL STEP..
-    local kernel=$1 out=$work/$1 start=$SECONDS
+torture() { # torture KERNEL[, WHAT] STEP..
+    local name=$1 kernel=${1%%,*} out=$work/${1//, /-} start=$SECONDS
     machine "$kernel" "$out" "${@:2}"
-    machine_results "$kernel" "$out" "$code" "$start"
+    machine_results "$name" "$out" "$code" "$start"
     [[ -e $out/fuzz/truth ]] || return 0
-    expect "$kernel: a recording after the fuzzing" python3 "$VM_DIR/truth/check.py" "$out/fuzz/truth" "$out/fuzz/raw"
+    expect "$name: a recording after the fuzzing" python3 "$VM_DIR/truth/check.py" "$out/fuzz/truth" "$out/fuzz/raw"
 }
 
 # What proves itself by being found: the run must fail, and say what the bug is.
@@ -92,13 +92,19 @@ for part in "${parts[@]}"; do
         "$VM_DIR/build.sh" "$part" >/dev/null
         if [[ -n $only ]]; then
             read -ra steps <<<"$only"
-        elif [[ $part == debug61 ]]; then
-            # Everything costs five to ten times as much here.
-            steps=(watch "${settings[@]}" TORTURE=5 WORKERS=1 LEAKS=8 FUZZ=120 untraced pressure huge chaos leaks fuzz safety verdict)
-        else
-            steps=("${settings[@]}" pressure huge chaos leaks fuzz)
+            torture "$part" "${steps[@]}"
+            continue
         fi
-        torture "$part" "${steps[@]}"
+        steps=("${settings[@]}" pressure huge leaks fuzz) chaos=("${settings[@]}" chaos)
+        # Everything costs five to ten times as much where the kernel watches itself.
+        if [[ $part == debug61 ]]; then
+            steps=(watch "${settings[@]}" TORTURE=5 WORKERS=1 LEAKS=8 FUZZ=120 untraced pressure huge leaks fuzz safety verdict)
+            chaos=(watch "${settings[@]}" chaos verdict)
+        fi
+        # Two machines at a time: a machine is one thread.
+        torture "$part, unloads" "${chaos[@]}" &
+        torture "$part" "${steps[@]}" &
+        wait
         ;;
     esac
 done

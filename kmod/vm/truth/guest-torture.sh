@@ -77,7 +77,7 @@ torment() {
     shift 3
     in_group=/sys/fs/cgroup/torture/cgroup.procs
     gated sh -c '[ ! -e '$in_group' ] || echo $$ >'$in_group'; exec "$@"' torture \
-        $torture -s "${TORTURE:-5}" -w "${WORKERS:-2}" -t 2 -d "$folder" -r "$SEED" ${only:+-o $only} >$says 2>&1
+        $torture -s "${TORTURE:-5}" -w "${WORKERS:-2}" -t 2 -d "$folder" -r "$SEED" ${only:+-o $only} -x "$(echo "$*" | tr ' ' ,)" >$says 2>&1
     control clear && control "pid $pid" && control "level full" || failed "$torment: set-up"
     controls "${commands%%then*}" "$torment"
     control start || failed "$torment: start"

@@ -42,6 +42,7 @@ static char *big;	/* HUGE_WRITE bytes, and behind them nothing is mapped */
 /* Of all workers: shared memory. */
 static struct counts {
 	unsigned long accepted, refused, nonsense, reads, by_word[32][2];
+	char target[64];	/* accepted last: what `remove` may take back. Many write it at once: it may be half another's */
 } *counts;
 
 static const char *const words[] = {
@@ -141,7 +142,9 @@ static size_t a_command(char *to, size_t size, size_t *word)
 	else if (!strcmp(name, "remove")) {
 		snprintf(more, sizeof(more), "%s %s", ONE_OF("pid", "comm", "uid", "cgroup", "recorder"),
 			 ONE_OF("fuzz", "1000", "/fuzz", a_pid()));
-		argument = dice() % 4 ? more : "all";
+		if (dice() % 2)
+			snprintf(more, sizeof(more), "%.63s", counts->target);
+		argument = dice() % 8 ? more : "all";
 	} else if (!strcmp(name, "follow"))
 		argument = ONE_OF("exec", "fork", "none", "nobody");
 	else if (!strcmp(name, "level"))
@@ -213,6 +216,11 @@ static void judge(long answer, const char *text, size_t n, bool may_be_good)
 	bad("not an answer of the module", text, n, answer);
 }
 
+static bool is_target(const char *word)
+{
+	return !strcmp(word, "pid") || !strcmp(word, "comm") || !strcmp(word, "uid") || !strcmp(word, "cgroup") || !strcmp(word, "all");
+}
+
 static void write_control(void)
 {
 	int fd = open_file("control", O_WRONLY);
@@ -230,6 +238,10 @@ static void write_control(void)
 		answer = dice() % 2 ? write(fd, text, n) : pwrite(fd, text, n, dice() % 4 ? 0 : dice() >> 2);
 		judge(answer, text, n, true);
 		counts->by_word[word][answer < 0]++;
+		if (answer > 0 && is_target(words[word])) {
+			snprintf(counts->target, sizeof(counts->target), "%.*s", (int)answer, text);
+			counts->target[strcspn(counts->target, "\n")] = 0;
+		}
 		break;
 	case 0:
 	case 1:

@@ -3,14 +3,15 @@
  * Everything a program can do to its memory, at random, while the cleaner makes
  * its pages fault: a shadow copy tells whether a single byte ever changed.
  *
- *   torture [-s SECONDS] [-w WORKERS] [-t THREADS] [-d DIR] [-r SEED] [-o OPERATION,..]
+ *   torture [-s SECONDS] [-w WORKERS] [-t THREADS] [-d DIR] [-r SEED] [-o OPERATION,..] [-x OPERATION,..]
  *
  * Each worker is a process with THREADS threads, and each thread owns areas of
  * memory of its own (so that one thread knows what they must hold): anonymous,
  * shared, of files private and shared, and watched by userfaultfd. torture.h
- * lists the operations; -o names the only ones to do. SIGTERM to all of them
- * ends it early, but in order; a slow machine takes longer than SECONDS, until
- * each thread has done each operation. Exit code 0: every byte was as it must be; 1: not.
+ * lists the operations; -o names the only ones to do, -x those that the kernel
+ * may refuse for good. SIGTERM to all of them ends it early, but in order. It takes
+ * longer than SECONDS, up to 20 times, until each thread has tried each operation
+ * and each was done. Exit code 0: every byte was as it must be; 1: not.
  *
  * A worker ends with two lines: how many operations were done, and how often
  * each was ("torture: done NAME COUNT ..."): what is 0 was not tested.
@@ -35,7 +36,7 @@ const char *self = "/proc/self/exe";
 static double seconds = 5;
 static int n_threads = 2;
 static uint64_t seed = 1;
-static const char *only;
+static const char *only, *refusable = "";
 static volatile sig_atomic_t enough;
 
 static const struct operation {
@@ -122,15 +123,33 @@ void wrong(const char *what, const struct area *a, size_t page)
 	_exit(1);
 }
 
-static bool wanted(const struct operation *o)
+static bool among(const char *list, const char *name)
 {
 	const char *at;
-	size_t n = strlen(o->name);
+	size_t n = strlen(name);
 
-	for (at = only; at && (at = strstr(at, o->name)); at += n)
-		if ((at == only || at[-1] == ',') && (at[n] == ',' || !at[n]))
+	for (at = list; (at = strstr(at, name)); at += n)
+		if ((at == list || at[-1] == ',') && (at[n] == ',' || !at[n]))
 			return true;
-	return !only;
+	return false;
+}
+
+static bool wanted(const struct operation *o)
+{
+	return !only || among(only, o->name);
+}
+
+/* Of all workers: shared memory. Which operations were done. */
+static unsigned char *seen;
+
+static bool all_seen(void)
+{
+	size_t i;
+
+	for (i = 0; i < N_OPERATIONS; i++)
+		if (!seen[i] && wanted(&operations[i]) && !among(refusable, operations[i].name))
+			return false;
+	return true;
 }
 
 /* Every operation is a card or more of a deck: each has its turn before one comes again. */
@@ -174,6 +193,8 @@ static void operate(struct worker *w)
 		if ((w->child && is_shared(a)) || !operations[card].run(w, a))
 			continue;
 		w->done[card]++;
+		if (!w->child)
+			seen[card] = 1;
 		for (i = 0; i < 4; i++)
 			check(a, dice(w) % a->pages, operations[card].name);
 		return;
@@ -227,11 +248,11 @@ struct worker *new_worker(uint64_t number)
 static void *run(void *number)
 {
 	struct worker *w = new_worker((size_t)number);
-	double end = now() + seconds;
+	double end = now() + seconds, latest = end + 19 * seconds;
 	int i;
 
-	/* However slow the machine: every operation at least once. */
-	while ((now() < end || w->decks < 2) && !enough)
+	/* However slow the machine, and however often the kernel says no. */
+	while ((now() < end || w->decks < 2 || (now() < latest && !all_seen())) && !enough)
 		operate(w);
 	for (i = 0; i < AREAS; i++) {
 		check_all(&w->areas[i], "everything");
@@ -272,7 +293,7 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "--exec"))
 		return after_exec(argc, argv);
-	while ((c = getopt(argc, argv, "s:w:t:d:r:o:")) != -1)
+	while ((c = getopt(argc, argv, "s:w:t:d:r:o:x:")) != -1)
 		switch (c) {
 		case 's':
 			seconds = atof(optarg);
@@ -292,10 +313,16 @@ int main(int argc, char **argv)
 		case 'o':
 			only = optarg;
 			break;
+		case 'x':
+			refusable = optarg;
+			break;
 		default:
-			fprintf(stderr, "usage: torture [-s SECONDS] [-w WORKERS] [-t THREADS] [-d DIR] [-r SEED] [-o OPERATION,..]\n");
+			fprintf(stderr, "usage: torture [-s SECONDS] [-w WORKERS] [-t THREADS] [-d DIR] [-r SEED] [-o OPERATION,..] [-x OPERATION,..]\n");
 			return 2;
 		}
+	seen = mmap(NULL, N_OPERATIONS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (seen == MAP_FAILED)
+		fail("memory");
 	signal(SIGTERM, on_term);	/* restarts what it interrupts */
 	for (i = 0; i < workers; i++)
 		if (!fork())

@@ -112,7 +112,15 @@ OPERATION(collapse)
 {
 	size_t head = (-(uintptr_t)a->base & (HUGE_PAGES * PAGE - 1)) / PAGE;
 
-	(void)w;
-	return head + HUGE_PAGES <= a->pages &&
-	       !madvise(a->base + head * PAGE, HUGE_PAGES * PAGE, MADV_COLLAPSE);
+	if (head + HUGE_PAGES > a->pages)
+		return false;
+	/* It must lie in one mapping: what split that is taken back, as far as it goes. */
+	if (a->kind == ANON) {
+		writable(a);
+		munlock(a->base, a->pages * PAGE);
+		madvise(a->base, a->pages * PAGE, MADV_UNMERGEABLE);
+		madvise(a->base, a->pages * PAGE, MADV_HUGEPAGE);
+		fill(w, a, head);
+	}
+	return !madvise(a->base + head * PAGE, HUGE_PAGES * PAGE, MADV_COLLAPSE);
 }
