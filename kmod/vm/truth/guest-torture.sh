@@ -169,7 +169,8 @@ step_huge() {
     load
     huge=$(counter thp_fault_alloc)
     # What the hook remembers of the mapping that a thread used last counts where no other page faults in between.
-    torment "first touches only" /tmp/ram 'level light; clean 0'
+    torment "first touches only" /tmp/ram 'level light; clean 0' collapse
+    torment "grain 2m, first touches" /tmp/ram 'grain 2m; level light; clean 0'
     # Later kernels collapse no pages that are all read-only, and cleaned ones are.
     torment "grain 2m, clean 1" /tmp/ram 'grain 2m; clean 1' collapse
     torment "grain 2m, fifo 64" /tmp/ram 'grain 2m; fifo 64' collapse
