@@ -24,13 +24,46 @@ impl Clocks {
     /// before it (by the first one, for times before all of them). A time that
     /// has no 64-bit form becomes the nearest that has.
     pub fn utc(&self, monotonic_ns: u64) -> i64 {
-        let behind = self.anchors.partition_point(|a| a.0 <= monotonic_ns);
-        let (mono, utc) = match self.anchors.get(behind.saturating_sub(1)) {
-            Some(&anchor) => anchor,
-            None => (0, 0),
-        };
+        self.reader().utc(monotonic_ns)
+    }
+
+    /// For many times, one after the other.
+    pub fn reader(&self) -> ClockReader<'_> {
+        ClockReader {
+            clocks: self,
+            anchor: (0, 0),
+            holds: 0..0,
+        }
+    }
+}
+
+/// Turns times to UTC, quickly where they are near each other.
+#[derive(Clone, Debug)]
+pub struct ClockReader<'a> {
+    clocks: &'a Clocks,
+    anchor: (u64, u64),
+    /// The times that `anchor` counts for.
+    holds: std::ops::Range<u64>,
+}
+
+impl ClockReader<'_> {
+    /// As [`Clocks::utc`].
+    #[inline]
+    pub fn utc(&mut self, monotonic_ns: u64) -> i64 {
+        if !self.holds.contains(&monotonic_ns) {
+            self.find(monotonic_ns);
+        }
+        let (mono, utc) = self.anchor;
         let ns = i128::from(utc) + i128::from(monotonic_ns) - i128::from(mono);
         i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    fn find(&mut self, monotonic_ns: u64) {
+        let anchors = &self.clocks.anchors;
+        let behind = anchors.partition_point(|a| a.0 <= monotonic_ns).max(1);
+        self.anchor = anchors.get(behind - 1).copied().unwrap_or((0, 0));
+        let from = if behind == 1 { 0 } else { self.anchor.0 };
+        self.holds = from..anchors.get(behind).map_or(u64::MAX, |a| a.0);
     }
 }
 

@@ -6,21 +6,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
-use rayon::prelude::*;
 
 use crate::manifest::{ObjectExtent, Span};
-use crate::row::{Context, Rows};
+use crate::row::{Context, Row, Rows};
 use crate::schema::{SCHEMA_VERSION, Table};
 
 /// Rows of a row group at most.
 pub(crate) const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Rows that are encoded at a time: 256 KiB.
+const TILE: usize = 4096;
 
 /// How files are encoded. `refs` columns were measured on a real capture (bytes
 /// a reference, zstd): `seq` and `ts` as deltas 0.2 and 2.4, by dictionary 2.7
@@ -134,35 +138,29 @@ impl Encoder {
         SerializedFileWriter::new(sink, schema.root_schema_ptr(), Arc::new(properties))
     }
 
-    /// Encodes a row group for `file`, column by column side by side.
+    /// Encodes a row group with the column writers of its file. A few thousand rows at a time, column by column: they
+    /// stay in the processor's cache meanwhile.
     pub(crate) fn encode(
         &self,
-        factory: &ArrowRowGroupWriterFactory,
-        index: usize,
+        mut writers: Vec<ArrowColumnWriter>,
         rows: &Rows,
     ) -> Result<RowGroup> {
-        let writers = factory.create_column_writers(index)?;
-        let encode = || -> Result<Vec<ArrowColumnChunk>> {
-            self.schema
-                .fields()
-                .iter()
-                .zip(writers)
-                .collect::<Vec<_>>()
-                .into_par_iter()
-                .map(|(field, mut writer)| {
-                    let column = self.context.column(field.name(), rows).ok_or_else(|| {
-                        ParquetError::General(format!("no values for column {}", field.name()))
-                    })?;
-                    for leaf in compute_leaves(field, &column)? {
-                        writer.write(&leaf)?;
-                    }
-                    writer.close()
-                })
-                .collect()
-        };
-        let (chunks, facts) = rayon::join(encode, || self.facts(rows));
+        let mut facts = Facts::default();
+        for rows in rows.iter().flat_map(|stretch| stretch.chunks(TILE)) {
+            let tile = self.context.tile(rows);
+            for (field, writer) in self.schema.fields().iter().zip(&mut writers) {
+                let column = self.context.column(field.name(), &tile).ok_or_else(|| {
+                    ParquetError::General(format!("no values for column {}", field.name()))
+                })?;
+                for leaf in compute_leaves(field, &column)? {
+                    writer.write(&leaf)?;
+                }
+            }
+            facts.add(rows, &tile.utc);
+        }
+        let chunks = writers.into_iter().map(ArrowColumnWriter::close);
         Ok(RowGroup {
-            chunks: chunks?,
+            chunks: chunks.collect::<Result<_>>()?,
             facts,
         })
     }
@@ -170,33 +168,6 @@ impl Encoder {
     /// A factory of column writers for `file`.
     pub(crate) fn factory(&self, file: &SerializedFileWriter<Sink>) -> ArrowRowGroupWriterFactory {
         ArrowRowGroupWriterFactory::new(file, self.schema.clone())
-    }
-
-    fn facts(&self, rows: &Rows) -> Facts {
-        let mut facts = Facts::default();
-        let all = rows.iter().flatten();
-        let mut extent: Option<(u32, Span<u64>)> = None;
-        for row in all {
-            facts.rows += 1;
-            include(&mut facts.seq, row.seq);
-            include(&mut facts.ts, self.context.clocks.utc(row.time_ns));
-            include(&mut facts.uid, row.uid);
-            include(&mut facts.pid, row.tgid);
-            // References to one object come in runs.
-            match &mut extent {
-                Some((object, span)) if *object == row.object => span.include(row.page),
-                other => {
-                    if let Some((object, span)) = other.take() {
-                        facts.include_object(u64::from(object), span);
-                    }
-                    *other = Some((row.object, Span::of(row.page)));
-                }
-            }
-        }
-        if let Some((object, span)) = extent {
-            facts.include_object(u64::from(object), span);
-        }
-        facts
     }
 }
 
@@ -214,6 +185,31 @@ impl RowGroup {
 }
 
 impl Facts {
+    /// Adds rows, which are in order of `seq`, and their times.
+    fn add(&mut self, rows: &[Row], utc: &[i64]) {
+        self.rows += rows.len() as u64;
+        if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
+            include(&mut self.seq, first.seq);
+            include(&mut self.seq, last.seq);
+        }
+        for span in [utc.iter().min(), utc.iter().max()].into_iter().flatten() {
+            include(&mut self.ts, *span);
+        }
+        // The others come in runs.
+        for run in rows.chunk_by(|a, b| (a.uid, a.tgid, a.object) == (b.uid, b.tgid, b.object)) {
+            let Some(first) = run.first() else {
+                continue;
+            };
+            include(&mut self.uid, first.uid);
+            include(&mut self.pid, first.tgid);
+            let mut span = Span::of(first.page);
+            for row in run {
+                span.include(row.page);
+            }
+            self.include_object(u64::from(first.object), span);
+        }
+    }
+
     /// Adds what another row group holds.
     pub(crate) fn merge(&mut self, other: Facts) {
         self.rows += other.rows;

@@ -111,7 +111,18 @@ impl Tracker {
     }
 
     /// Takes note of a record. `false`: it was there before, and is to be dropped.
+    #[inline]
     pub fn accept(&mut self, seq: u64, time_ns: u64) -> bool {
+        if seq == self.next && self.pending.is_empty() && !self.absent {
+            self.next = seq.saturating_add(1);
+            self.last_ns = Some(time_ns);
+            return true;
+        }
+        self.accept_out_of_line(seq, time_ns)
+    }
+
+    #[inline(never)]
+    fn accept_out_of_line(&mut self, seq: u64, time_ns: u64) -> bool {
         if seq < self.next {
             return self.fill(seq);
         }

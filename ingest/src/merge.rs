@@ -1,50 +1,44 @@
 //! Second reading: the references of all CPUs and the marks between them, merged by (time, CPU, number).
 //!
-//! The heads of the CPUs are compared, so each CPU's own order is kept even
-//! where its clock steps back.
+//! The heads of the CPUs are compared, so each CPU's own order is kept even where its clock steps back. That is the order
+//! by (latest time so far on that CPU, CPU, number): the first of these is the key. References come in runs of one CPU,
+//! each as long as that order allows.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use pgtrace_capture::chunk::{BlockKind, ChunkError};
-use pgtrace_capture::record::{Channel, PageRef, Record, Stamp};
+use pgtrace_capture::record::{Channel, Record, Stamp};
 use pgtrace_capture::wire::Item;
 use rayon::prelude::*;
 
 use crate::losses::Tracker;
 use crate::marks::Mark;
+use crate::row::Row;
 use crate::source::{ChannelReader, Chunk, Piece};
 
 /// Happenings a CPU has ready at most.
-const READY: usize = 8192;
+const READY: usize = 4096;
 
 /// Bytes one CPU takes while it is merged: a block as it is on disk, and its happenings.
 /// Blocks are the recorder's sub-buffers, 1 MiB unless it was told otherwise.
-pub const BYTES_PER_CPU: u64 = (1 << 20) + (READY * size_of::<Happening>()) as u64 + (64 << 10);
+pub const BYTES_PER_CPU: u64 =
+    (1 << 20) + (READY * (size_of::<Row>() + size_of::<Marked>())) as u64 + (64 << 10);
 
-/// What a refs channel tells, one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
-    /// A page was referenced, or entered or left the page cache.
-    Ref(PageRef),
+/// What comes next in a recording.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// References of one CPU, numbered.
+    Rows(&'a mut [Row]),
     /// Something else.
     Mark(Mark),
 }
 
-impl Happening {
-    fn of(record: &Record) -> Option<Self> {
-        match record {
-            Record::Ref(r) => Some(Self::Ref(*r)),
-            other => Mark::of(other).map(Self::Mark),
-        }
-    }
-
-    fn time_ns(&self) -> u64 {
-        match self {
-            Self::Ref(r) => r.stamp.time_ns,
-            Self::Mark(m) => m.stamp().time_ns,
-        }
-    }
+/// A mark that stands before row `before` of its stream's ready ones.
+struct Marked {
+    before: usize,
+    key: u64,
+    mark: Mark,
 }
 
 /// What happened on one CPU, in its order.
@@ -53,9 +47,14 @@ struct Stream<'a> {
     reader: ChannelReader<'a>,
     /// Keeps out what the first reading kept out: copies.
     account: Tracker,
-    ready: Vec<Happening>,
-    /// Next in `ready`.
+    /// Latest time so far.
+    key: u64,
+    /// References that are ready; until it is given out, a row's `seq` is its key.
+    rows: Vec<Row>,
+    /// Next in `rows`.
     at: usize,
+    /// Marks that are ready.
+    marks: VecDeque<Marked>,
     /// Where in the reader's block decoding goes on; `None`: the block is used up.
     inside: Option<usize>,
     ended: bool,
@@ -67,26 +66,41 @@ impl<'a> Stream<'a> {
             cpu,
             reader: ChannelReader::new(chunks),
             account: Tracker::new(cpu, Channel::Refs),
-            ready: Vec::with_capacity(READY),
+            key: 0,
+            rows: Vec::with_capacity(READY),
             at: 0,
+            marks: VecDeque::new(),
             inside: None,
             ended: false,
         }
     }
 
-    fn head(&self) -> Option<&Happening> {
-        self.ready.get(self.at)
-    }
-
     fn left(&self) -> usize {
-        self.ready.len() - self.at
+        self.rows.len() - self.at + self.marks.len()
     }
 
-    /// Decodes until `ready` is full or the chunks end.
+    /// Rows that may be given out before the next mark.
+    fn rows_left(&self) -> usize {
+        let end = self.marks.front().map_or(self.rows.len(), |m| m.before);
+        end.saturating_sub(self.at)
+    }
+
+    /// Key of what comes next.
+    fn head(&self) -> Option<u64> {
+        match self.marks.front() {
+            Some(marked) if marked.before <= self.at => Some(marked.key),
+            _ => self.rows.get(self.at).map(|row| row.seq),
+        }
+    }
+
+    /// Decodes until enough is ready or the chunks end.
     fn fill(&mut self) -> Result<(), ChunkError> {
-        self.ready.drain(..self.at);
+        self.rows.drain(..self.at);
+        for marked in &mut self.marks {
+            marked.before -= self.at;
+        }
         self.at = 0;
-        while self.ready.len() < READY && !self.ended {
+        while self.left() < READY && !self.ended {
             let Some(from) = self.inside else {
                 match self.reader.next_piece()? {
                     Some(Piece::Block(BlockKind::Refs)) => self.inside = Some(0),
@@ -100,22 +114,50 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Decodes the block from byte `from` until `ready` is full; gives where to go on.
+    /// Decodes the block from byte `from` until there is enough ready; gives where to go on.
     fn decode(&mut self, from: usize) -> Option<usize> {
-        let mut decoder = self.reader.decode(from);
-        while self.ready.len() < READY {
+        let Self {
+            cpu,
+            reader,
+            account,
+            key,
+            rows,
+            marks,
+            ..
+        } = self;
+        let mut decoder = reader.decode(from);
+        while rows.len() + marks.len() < READY {
+            let room = READY - marks.len();
+            decoder.page_refs(|r| {
+                let Stamp { seq, time_ns, .. } = r.stamp;
+                if account.accept(seq, time_ns) {
+                    *key = time_ns.max(*key);
+                    rows.push(Row::new(*key, *cpu, r));
+                }
+                rows.len() < room
+            });
+            if rows.len() >= room {
+                break;
+            }
             match decoder.next() {
                 Some(Ok(Item::Record(record))) => {
                     let Stamp { seq, time_ns, .. } = record.stamp();
-                    if self.account.accept(seq, time_ns)
-                        && let Some(happening) = Happening::of(&record)
-                    {
-                        self.ready.push(happening);
+                    if !account.accept(seq, time_ns) {
+                        continue;
+                    }
+                    *key = time_ns.max(*key);
+                    match &record {
+                        Record::Ref(r) => rows.push(Row::new(*key, *cpu, r)),
+                        other => marks.extend(Mark::of(other).map(|mark| Marked {
+                            before: rows.len(),
+                            key: *key,
+                            mark,
+                        })),
                     }
                 }
                 Some(Ok(Item::Unknown {
                     seq, kind, version, ..
-                })) => self.account.accept_unknown(seq, kind, version),
+                })) => account.accept_unknown(seq, kind, version),
                 // Told and counted by the first reading.
                 Some(Err(_)) | None => return None,
             }
@@ -127,8 +169,11 @@ impl<'a> Stream<'a> {
 /// The merged reference string of a recording, and the marks in it.
 pub struct Merge<'a> {
     streams: Vec<Stream<'a>>,
-    /// (time, CPU, stream) of every other stream's head, least first.
+    /// (key, CPU, stream) of what every other stream has next, least first.
     heads: BinaryHeap<Reverse<(u64, u16, usize)>>,
+    /// The stream that gave last; it is not among the heads.
+    out: Option<usize>,
+    seq: u64,
 }
 
 impl<'a> Merge<'a> {
@@ -141,6 +186,8 @@ impl<'a> Merge<'a> {
         let mut merge = Self {
             streams,
             heads: BinaryHeap::new(),
+            out: None,
+            seq: 0,
         };
         merge.fill()?;
         for index in 0..merge.streams.len() {
@@ -149,26 +196,47 @@ impl<'a> Merge<'a> {
         Ok(merge)
     }
 
-    /// What happened next and the CPU it happened on; `None` at the end.
+    /// What comes next; `None` at the end.
     ///
     /// # Errors
     /// A chunk that cannot be read.
-    pub fn next_one(&mut self) -> Result<Option<(u16, Happening)>, ChunkError> {
+    pub fn next_run(&mut self) -> Result<Option<Next<'_>>, ChunkError> {
+        if let Some(index) = self.out.take() {
+            let dry = |s: &Stream<'_>| s.left() == 0 && !s.ended;
+            if self.streams.get(index).is_some_and(dry) {
+                self.fill()?;
+            }
+            self.push_head(index);
+        }
         let Some(Reverse((_, cpu, index))) = self.heads.pop() else {
             return Ok(None);
         };
+        self.out = Some(index);
+        let bound = self.heads.peek().map(|Reverse((key, cpu, _))| (*key, *cpu));
         let Some(stream) = self.streams.get_mut(index) else {
             return Ok(None);
         };
-        let Some(&happening) = stream.head() else {
-            return Ok(None);
-        };
-        stream.at += 1;
-        if stream.left() == 0 && !stream.ended {
-            self.fill()?;
+        let left = stream.rows_left();
+        if left == 0 {
+            let marked = stream.marks.pop_front();
+            return Ok(marked.map(|m| Next::Mark(m.mark)));
         }
-        self.push_head(index);
-        Ok(Some((cpu, happening)))
+        let rows = stream
+            .rows
+            .get_mut(stream.at..stream.at + left)
+            .unwrap_or_default();
+        let mut n = 0;
+        for row in rows.iter_mut() {
+            // The first is the head, which is before the bound.
+            if n > 0 && bound.is_some_and(|bound| (row.seq, cpu) >= bound) {
+                break;
+            }
+            row.seq = self.seq;
+            self.seq += 1;
+            n += 1;
+        }
+        stream.at += n;
+        Ok(rows.get_mut(..n).map(Next::Rows))
     }
 
     /// Tops up all CPUs that run low, side by side: one that runs dry is seldom alone.
@@ -181,10 +249,9 @@ impl<'a> Merge<'a> {
 
     fn push_head(&mut self, index: usize) {
         if let Some(stream) = self.streams.get(index)
-            && let Some(head) = stream.head()
+            && let Some(key) = stream.head()
         {
-            self.heads
-                .push(Reverse((head.time_ns(), stream.cpu, index)));
+            self.heads.push(Reverse((key, stream.cpu, index)));
         }
     }
 }

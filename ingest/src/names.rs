@@ -182,10 +182,26 @@ impl Names {
     /// an incarnation holds from the start of the process, because it may be
     /// written a little after the first reference.
     pub fn who(&self, tgid: u32, time_ns: u64) -> Option<&Who> {
-        let timeline = self.timelines.get(&tgid)?;
-        let behind = timeline.partition_point(|s| s.from_ns <= time_ns);
-        let since = timeline.get(behind.saturating_sub(1))?;
-        self.who.get(since.who as usize)
+        self.who_is(self.known(tgid, time_ns).0?)
+    }
+
+    /// The number of who `tgid` was at a time, and the times around it for which that is the answer.
+    pub fn known(&self, tgid: u32, time_ns: u64) -> (Option<u32>, std::ops::Range<u64>) {
+        let Some(timeline) = self.timelines.get(&tgid) else {
+            return (None, 0..u64::MAX);
+        };
+        let behind = timeline.partition_point(|s| s.from_ns <= time_ns).max(1);
+        let from = match behind {
+            1 => 0,
+            _ => timeline.get(behind - 1).map_or(0, |s| s.from_ns),
+        };
+        let to = timeline.get(behind).map_or(u64::MAX, |s| s.from_ns);
+        (timeline.get(behind - 1).map(|s| s.who), from..to)
+    }
+
+    /// Who has that number.
+    pub fn who_is(&self, number: u32) -> Option<&Who> {
+        self.who.get(number as usize)
     }
 
     /// The incarnation of `tgid` at a time; of an unknown process, the pid alone.

@@ -4,13 +4,19 @@
 //! slice is over, or the budget is spent (then the partitions with most rows
 //! go first). Encoding a whole row group at once keeps the encoders' own memory
 //! out of the open files: an open file is a few KB, however many there are.
+//!
+//! Row groups are encoded side by side by the threads of the pool, while more
+//! rows come; they are appended to their files in order. What is decided - when
+//! a row group ends, which file it goes to - depends on the rows alone, never on
+//! how fast a thread was: the same input gives the same files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::file::writer::SerializedFileWriter;
-use rayon::prelude::*;
 use tokio::runtime::Handle;
 
 use crate::dataset::Dataset;
@@ -31,7 +37,8 @@ pub struct Layout {
     pub partition_by: Vec<PartitionKey>,
     /// Rows of the reference string in a slice.
     pub slice_rows: u64,
-    /// Bytes that may wait in memory.
+    /// Bytes that may wait in memory: half of them for rows that come in, half
+    /// for rows that are being encoded.
     pub budget: u64,
     /// Files open at most.
     pub max_open_files: usize,
@@ -60,17 +67,27 @@ struct OpenFile {
     path: String,
     sink: Sink,
     writer: SerializedFileWriter<Sink>,
-    factory: ArrowRowGroupWriterFactory,
+    factory: Arc<ArrowRowGroupWriterFactory>,
     upload: Upload,
+    /// Row groups begun.
     groups: usize,
+    /// Row groups that are being encoded, in order.
+    encoding: VecDeque<Job>,
     facts: Facts,
+}
+
+/// A row group on its way through a thread of the pool.
+struct Job {
+    result: Receiver<parquet::errors::Result<RowGroup>>,
+    /// Bytes of its rows.
+    bytes: u64,
 }
 
 /// Writes the rows of one recording.
 pub struct RefsWriter<'a> {
     dataset: &'a Dataset,
     runtime: &'a Handle,
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
     layout: Layout,
     by_key: HashMap<Key, usize>,
     partitions: Vec<Partition>,
@@ -78,6 +95,10 @@ pub struct RefsWriter<'a> {
     last: Option<(Key, usize)>,
     slice: u64,
     staged: u64,
+    /// Bytes of rows that are being encoded.
+    encoding: u64,
+    /// Partitions of the jobs, in the order they were begun; some may be done.
+    begun: VecDeque<usize>,
     pending: u64,
     open: usize,
     clock: u64,
@@ -86,21 +107,26 @@ pub struct RefsWriter<'a> {
 }
 
 impl Partition {
-    fn push(&mut self, row: Row) -> u64 {
+    /// Adds rows; gives the bytes of memory that took.
+    fn push(&mut self, mut rows: &[Row]) -> u64 {
         let mut grown = 0;
-        match self.rows.last_mut() {
-            Some(stretch) if stretch.len() < stretch.capacity() => stretch.push(row),
-            last => {
-                let twice = last.map_or(0, |s| s.capacity() * 2);
+        self.count += rows.len();
+        while !rows.is_empty() {
+            let room = self.rows.last().map_or(0, |s| s.capacity() - s.len());
+            if room == 0 {
+                let twice = self.rows.last().map_or(0, |s| s.capacity() * 2);
                 let room = twice.clamp(*STRETCH.start(), *STRETCH.end());
-                let mut stretch = Vec::with_capacity(room);
-                stretch.push(row);
-                grown = (room * size_of::<Row>()) as u64;
-                self.staged += grown;
-                self.rows.push(stretch);
+                self.rows.push(Vec::with_capacity(room));
+                grown += (room * size_of::<Row>()) as u64;
+                continue;
             }
+            let (now, later) = rows.split_at(room.min(rows.len()));
+            if let Some(stretch) = self.rows.last_mut() {
+                stretch.extend_from_slice(now);
+            }
+            rows = later;
         }
-        self.count += 1;
+        self.staged += grown;
         grown
     }
 }
@@ -115,13 +141,15 @@ impl<'a> RefsWriter<'a> {
         Self {
             dataset,
             runtime,
-            encoder,
+            encoder: Arc::new(encoder),
             layout,
             by_key: HashMap::new(),
             partitions: Vec::new(),
             last: None,
             slice: 0,
             staged: 0,
+            encoding: 0,
+            begun: VecDeque::new(),
             pending: 0,
             open: 0,
             clock: 0,
@@ -130,39 +158,70 @@ impl<'a> RefsWriter<'a> {
         }
     }
 
-    /// Adds a row; rows come in order of `seq`.
+    /// Adds rows of one CPU; all rows come in order of `seq`.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn push(&mut self, row: Row) -> Result<(), IngestError> {
-        let slice = row.seq / self.layout.slice_rows;
-        if slice != self.slice {
-            // No row of an earlier slice will come any more.
-            self.finish_all()?;
-            self.slice = slice;
-        }
+    pub fn push(&mut self, rows: &[Row]) -> Result<(), IngestError> {
         let uses = |key| self.layout.partition_by.contains(&key);
-        let key = (
-            if uses(PartitionKey::Slice) { slice } else { 0 },
-            if uses(PartitionKey::Uid) { row.uid } else { 0 },
-            if uses(PartitionKey::Pid) { row.tgid } else { 0 },
+        let (by_slice, by_uid, by_pid) = (
+            uses(PartitionKey::Slice),
+            uses(PartitionKey::Uid),
+            uses(PartitionKey::Pid),
         );
+        let slice_rows = self.layout.slice_rows;
+        let same = |a: &Row, b: &Row| {
+            a.seq / slice_rows == b.seq / slice_rows
+                && (!by_uid || a.uid == b.uid)
+                && (!by_pid || a.tgid == b.tgid)
+        };
+        for rows in rows.chunk_by(same) {
+            let Some(first) = rows.first() else {
+                continue;
+            };
+            let slice = first.seq / slice_rows;
+            if slice != self.slice {
+                // No row of an earlier slice will come any more.
+                self.finish_all()?;
+                self.slice = slice;
+            }
+            let key = (
+                if by_slice { slice } else { 0 },
+                if by_uid { first.uid } else { 0 },
+                if by_pid { first.tgid } else { 0 },
+            );
+            self.add(key, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows of one partition.
+    fn add(&mut self, key: Key, mut rows: &[Row]) -> Result<(), IngestError> {
         let index = match self.last {
             Some((k, index)) if k == key => index,
             _ => self.index_of(key),
         };
         self.last = Some((key, index));
-        let Some(partition) = self.partitions.get_mut(index) else {
-            return Ok(());
-        };
-        self.staged += partition.push(row);
-        self.peak = self.peak.max(self.staged + self.pending);
-        if partition.count >= ROW_GROUP_ROWS {
-            self.flush(&[index])?;
-        } else if self.staged + self.pending > self.layout.budget {
-            self.relieve()?;
+        while let Some(partition) = self.partitions.get_mut(index)
+            && !rows.is_empty()
+        {
+            let room = ROW_GROUP_ROWS - partition.count.min(ROW_GROUP_ROWS);
+            let (now, later) = rows.split_at(room.min(rows.len()));
+            rows = later;
+            self.staged += partition.push(now);
+            let full = partition.count >= ROW_GROUP_ROWS;
+            self.peak = self.peak.max(self.in_memory());
+            if full {
+                self.flush(index)?;
+            } else if self.staged + self.pending > self.layout.budget / 2 {
+                self.relieve()?;
+            }
         }
         Ok(())
+    }
+
+    fn in_memory(&self) -> u64 {
+        self.staged + self.encoding + self.pending
     }
 
     /// Writes all that waits, ends all files, and gives their entries by path.
@@ -203,23 +262,20 @@ impl<'a> RefsWriter<'a> {
 
     /// Flushes the fullest partitions until a quarter of the budget is free.
     fn relieve(&mut self) -> Result<(), IngestError> {
+        let budget = self.layout.budget / 2;
         let mut fullest: Vec<usize> = (0..self.partitions.len()).collect();
         fullest.sort_by_key(|&i| {
             let staged = self.partitions.get(i).map_or(0, |p| p.staged);
             (std::cmp::Reverse(staged), i)
         });
-        let goal = (self.staged + self.pending).saturating_sub(self.layout.budget * 3 / 4);
-        let mut freed = 0;
-        let mut chosen = 0;
-        while freed < goal && chosen < fullest.len() {
-            let staged = fullest.get(chosen).and_then(|&i| self.partitions.get(i));
-            freed += staged.map_or(0, |p| p.staged);
-            chosen += 1;
+        for index in fullest {
+            if self.staged + self.pending <= budget * 3 / 4 {
+                break;
+            }
+            self.flush(index)?;
         }
-        fullest.truncate(chosen);
-        self.flush(&fullest)?;
         // What waits for its part to be full counts too: end the largest files.
-        while self.pending > self.layout.budget / 2 {
+        while self.pending > budget / 2 {
             let pending = |p: &Partition| p.file.as_ref().map_or(0, |f| f.upload.pending());
             let largest = (0..self.partitions.len())
                 .max_by_key(|&i| self.partitions.get(i).map_or(0, pending));
@@ -231,54 +287,56 @@ impl<'a> RefsWriter<'a> {
         Ok(())
     }
 
-    /// Writes out the rows of these partitions, a few side by side, in order.
-    fn flush(&mut self, indexes: &[usize]) -> Result<(), IngestError> {
-        // All files of a round are open at once, so a round is never larger than the cap.
-        let round = rayon::current_num_threads().min(self.layout.max_open_files);
-        for few in indexes.chunks(round.max(1)) {
-            for &index in few {
-                self.open(index)?;
-            }
-            // The uploads cannot be shared between threads: only what encoding needs is.
-            let encoder = &self.encoder;
-            let waiting: Vec<_> = few
-                .iter()
-                .filter_map(|&index| {
-                    let partition = self.partitions.get(index)?;
-                    let file = partition.file.as_ref().filter(|_| partition.count > 0)?;
-                    Some((index, partition.rows.as_slice(), &file.factory, file.groups))
-                })
-                .collect();
-            let groups: Vec<(usize, parquet::errors::Result<RowGroup>)> = waiting
-                .into_par_iter()
-                .map(|(index, rows, factory, number)| {
-                    (index, encoder.encode(factory, number, rows))
-                })
-                .collect();
-            for (index, group) in groups {
-                self.append(index, group)?;
-            }
+    /// Sends the rows of a partition to a thread that encodes them.
+    fn flush(&mut self, index: usize) -> Result<(), IngestError> {
+        self.open(index)?;
+        let Some(partition) = self.partitions.get_mut(index) else {
+            return Ok(());
+        };
+        let Some(file) = partition.file.as_mut().filter(|_| partition.count > 0) else {
+            return Ok(());
+        };
+        let rows = std::mem::take(&mut partition.rows);
+        let bytes = std::mem::take(&mut partition.staged);
+        partition.count = 0;
+        let number = file.groups;
+        file.groups += 1;
+        let (send, result) = channel();
+        let (encoder, factory) = (self.encoder.clone(), file.factory.clone());
+        rayon::spawn(move || {
+            // Made here: writers take memory, and only as many as there are threads are needed at a time.
+            let writers = factory.create_column_writers(number);
+            let group = writers.and_then(|writers| encoder.encode(writers, &rows));
+            // Nobody waits for it if the run has failed meanwhile.
+            let _ = send.send(group);
+        });
+        file.encoding.push_back(Job { result, bytes });
+        self.begun.push_back(index);
+        self.staged -= bytes;
+        self.encoding += bytes;
+        self.peak = self.peak.max(self.in_memory());
+        while self.encoding > self.layout.budget / 2
+            && let Some(index) = self.begun.pop_front()
+        {
+            self.append(index)?;
         }
         Ok(())
     }
 
-    fn append(
-        &mut self,
-        index: usize,
-        group: parquet::errors::Result<RowGroup>,
-    ) -> Result<(), IngestError> {
+    /// Appends the oldest row group of a partition that is being encoded to its
+    /// file, and waits for it. No such row group: it is in the file already.
+    fn append(&mut self, index: usize) -> Result<(), IngestError> {
         let Some(partition) = self.partitions.get_mut(index) else {
             return Ok(());
         };
-        self.staged -= partition.staged;
-        partition.staged = 0;
-        partition.count = 0;
-        partition.rows = Vec::new();
         let Some(file) = &mut partition.file else {
             return Ok(());
         };
-        file.groups += 1;
-        group
+        let Some(job) = file.encoding.pop_front() else {
+            return Ok(());
+        };
+        self.encoding -= job.bytes;
+        wait(&job.result)
             .and_then(|mut group| {
                 file.facts.merge(std::mem::take(&mut group.facts));
                 group.append_to(&mut file.writer)
@@ -289,7 +347,7 @@ impl<'a> RefsWriter<'a> {
             .block_on(file.upload.append(file.sink.carry_away()))
             .map_err(|cause| store_error(self.dataset, &file.path, cause))?;
         self.pending = self.pending - waited + file.upload.pending();
-        self.peak = self.peak.max(self.staged + self.pending);
+        self.peak = self.peak.max(self.in_memory());
         Ok(())
     }
 
@@ -325,12 +383,13 @@ impl<'a> RefsWriter<'a> {
         let part = if self.dataset.is_local() { 1 } else { PART };
         partition.files += 1;
         partition.file = Some(OpenFile {
-            factory: self.encoder.factory(&writer),
+            factory: Arc::new(self.encoder.factory(&writer)),
             upload: Upload::new(self.dataset.store().clone(), self.dataset.path(&path), part),
             path,
             sink,
             writer,
             groups: 0,
+            encoding: VecDeque::new(),
             facts: Facts::default(),
         });
         self.open += 1;
@@ -339,6 +398,10 @@ impl<'a> RefsWriter<'a> {
 
     /// Ends the partition's file, if one is open.
     fn close(&mut self, index: usize) -> Result<(), IngestError> {
+        let encoding = |p: &Partition| p.file.as_ref().map_or(0, |f| f.encoding.len());
+        while self.partitions.get(index).map_or(0, encoding) > 0 {
+            self.append(index)?;
+        }
         let Some(file) = self.partitions.get_mut(index).and_then(|p| p.file.take()) else {
             return Ok(());
         };
@@ -355,12 +418,13 @@ impl<'a> RefsWriter<'a> {
     fn finish_all(&mut self) -> Result<(), IngestError> {
         let mut order: Vec<usize> = (0..self.partitions.len()).collect();
         order.sort_by_key(|&i| self.partitions.get(i).map(|p| p.key));
-        for few in order.chunks(rayon::current_num_threads().max(1)) {
-            self.flush(few)?;
-            for &index in few {
-                self.close(index)?;
-            }
+        for index in &order {
+            self.flush(*index)?;
         }
+        for index in order {
+            self.close(index)?;
+        }
+        self.begun.clear();
         // Their slice is over; without slices they go on, and count their files.
         if self.layout.partition_by.contains(&PartitionKey::Slice) {
             self.partitions.clear();
@@ -368,6 +432,30 @@ impl<'a> RefsWriter<'a> {
             self.last = None;
         }
         Ok(())
+    }
+}
+
+/// Waits for a job, and does others meanwhile: this thread is one of the pool's.
+fn wait(
+    result: &Receiver<parquet::errors::Result<RowGroup>>,
+) -> parquet::errors::Result<RowGroup> {
+    loop {
+        match result.try_recv() {
+            Ok(group) => return group,
+            Err(TryRecvError::Disconnected) => {
+                let what = "the thread that encoded a row group has ended";
+                return Err(parquet::errors::ParquetError::General(what.into()));
+            }
+            Err(TryRecvError::Empty) => match rayon::yield_now() {
+                Some(rayon::Yield::Executed) => {}
+                // Another thread has it: give it the processor.
+                Some(rayon::Yield::Idle) | None => {
+                    if let Ok(group) = result.recv_timeout(std::time::Duration::from_millis(1)) {
+                        return group;
+                    }
+                }
+            },
+        }
     }
 }
 

@@ -14,10 +14,10 @@ use crate::encode::{self, Encoder};
 use crate::error::IngestError;
 use crate::manifest::{CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, SLICE_ROWS};
 use crate::marks::MarksWriter;
-use crate::merge::{BYTES_PER_CPU, Happening, Merge};
+use crate::merge::{BYTES_PER_CPU, Merge, Next};
 use crate::partition::{self, Layout, RefsWriter};
 use crate::report::{CaptureReport, LossSum, Report};
-use crate::row::{Context, Row};
+use crate::row::Context;
 use crate::schema::Table;
 use crate::source::{self, Recording};
 use crate::survey::{Survey, survey};
@@ -25,6 +25,8 @@ use crate::tables;
 
 /// Least bytes that rows may wait in, whatever else the memory limit must hold.
 const LEAST_STAGING: u64 = 8 << 20;
+/// References after which a progress bar hears of them.
+const TELL: u64 = 1 << 16;
 /// Tries to commit before giving up on a dataset that others keep changing.
 const COMMITS: usize = 20;
 
@@ -293,27 +295,26 @@ impl<'a> Run<'a> {
         let cpus = recording.cpus.iter().map(|(cpu, c)| (*cpu, c.as_slice()));
         let mut merge = Merge::new(cpus)?;
         let mut rows: BTreeMap<u16, u64> = BTreeMap::new();
-        let mut last: (u16, u64) = (0, 0);
-        let mut seq = 0;
-        while let Some((cpu, happening)) = merge.next_one()? {
-            match happening {
-                Happening::Ref(r) => writer.push(Row::new(seq, cpu, &r))?,
-                Happening::Mark(mark) => {
+        let mut told = 0;
+        while let Some(next) = merge.next_run()? {
+            let run = match next {
+                Next::Rows(run) => run,
+                Next::Mark(mark) => {
                     marks.push(mark)?;
                     continue;
                 }
+            };
+            if let Some(first) = run.first() {
+                *rows.entry(first.cpu).or_default() += run.len() as u64;
             }
-            seq += 1;
-            if seq % (1 << 16) == 0 {
-                (self.progress)(Progress::Written(1 << 16));
+            writer.push(run)?;
+            told += run.len() as u64;
+            if told >= TELL {
+                (self.progress)(Progress::Written(told));
+                told = 0;
             }
-            if cpu != last.0 {
-                *rows.entry(last.0).or_default() += last.1;
-                last = (cpu, 0);
-            }
-            last.1 += 1;
         }
-        *rows.entry(last.0).or_default() += last.1;
+        (self.progress)(Progress::Written(told));
         for (cpu, chunks) in &recording.cpus {
             let found = rows.get(cpu).copied().unwrap_or(0);
             let expected = expected.get(cpu).copied().unwrap_or(0);

@@ -7,6 +7,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, DictionaryArray, Int32Array, StringArray, TimestampNanosecondArray,
     UInt8Array, UInt16Array, UInt32Array, UInt64Array,
 };
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::Int32Type;
 use pgtrace_capture::record::{Access, Event, PageRef};
 
@@ -75,25 +76,16 @@ impl Row {
             flags: r.event as u8 | (access as u8) << ACCESS_SHIFT | major,
         }
     }
+}
 
-    fn event(&self) -> Event {
-        let number = usize::from(self.flags & EVENT);
-        Event::ALL.get(number).copied().unwrap_or(Event::Fault)
-    }
+fn event(number: u8) -> Event {
+    let known = Event::ALL.get(usize::from(number)).copied();
+    known.unwrap_or(Event::Fault)
+}
 
-    fn access(&self) -> Access {
-        let number = usize::from(self.flags >> ACCESS_SHIFT & 3);
-        Access::ALL.get(number).copied().unwrap_or(Access::Unknown)
-    }
-
-    fn major(&self) -> Option<bool> {
-        (self.flags & MAJOR_KNOWN != 0).then_some(self.flags & MAJOR != 0)
-    }
-
-    /// Page-cache events have no address; nothing is mapped at 0 either way.
-    fn addr(&self) -> Option<u64> {
-        (self.addr != 0).then_some(self.addr)
-    }
+fn access(number: u8) -> Access {
+    let known = Access::ALL.get(usize::from(number)).copied();
+    known.unwrap_or(Access::Unknown)
 }
 
 /// What rows need to become columns.
@@ -110,49 +102,103 @@ pub struct Context {
 /// Rows in stretches, as they were staged.
 pub type Rows = [Vec<Row>];
 
+/// A few thousand rows on their way to columns, with what more than one column needs.
+#[derive(Debug)]
+pub struct Tile<'a> {
+    rows: &'a [Row],
+    /// Time of each row, ns since 1970 UTC.
+    pub(crate) utc: Vec<i64>,
+    /// Who each row's process was: see [`Names::known`]; [`NOBODY`] where no record says so.
+    who: Vec<u32>,
+}
+
+/// In place of the number of a [`Who`].
+const NOBODY: u32 = u32::MAX;
+
 impl Context {
+    /// Prepares rows for [`Context::column`].
+    pub fn tile<'a>(&self, rows: &'a [Row]) -> Tile<'a> {
+        let mut clock = self.clocks.reader();
+        let mut spans: [Known; 16] = std::array::from_fn(|_| Known::default());
+        let who = rows.iter().map(|r| {
+            let Some(span) = spans.get_mut(r.tgid as usize % 16) else {
+                return NOBODY;
+            };
+            if span.tgid != Some(r.tgid) || !span.times.contains(&r.time_ns) {
+                let (who, times) = self.names.known(r.tgid, r.time_ns);
+                *span = Known {
+                    tgid: Some(r.tgid),
+                    times,
+                    who: who.unwrap_or(NOBODY),
+                };
+            }
+            span.who
+        });
+        Tile {
+            who: who.collect(),
+            utc: rows.iter().map(|r| clock.utc(r.time_ns)).collect(),
+            rows,
+        }
+    }
+
     /// Column `name` of `refs` for these rows; `None` for a name that is no column.
-    pub fn column(&self, name: &str, rows: &Rows) -> Option<ArrayRef> {
-        let all = || rows.iter().flatten();
+    pub fn column(&self, name: &str, tile: &Tile<'_>) -> Option<ArrayRef> {
+        let all = || tile.rows.iter();
+        let who = |number: u32| self.names.who_is(number);
         Some(match name {
-            "capture_id" => text(all().map(|_| (0u8, Some(self.capture_id.as_str())))),
+            "capture_id" => text(all().map(|_| 0), |_| Some(self.capture_id.as_str())),
             "seq" => u64s(all().map(|r| r.seq)),
-            "ts" => Arc::new(
-                TimestampNanosecondArray::from_iter_values(
-                    all().map(|r| self.clocks.utc(r.time_ns)),
-                )
-                .with_timezone("UTC"),
-            ),
+            "ts" => {
+                Arc::new(TimestampNanosecondArray::from(tile.utc.clone()).with_timezone("UTC"))
+            }
             "cpu" => Arc::new(UInt16Array::from_iter_values(all().map(|r| r.cpu))),
             "uid" => u32s(all().map(|r| r.uid)),
             "pid" => u32s(all().map(|r| r.tgid)),
             "tid" => u32s(all().map(|r| r.tid)),
-            "upid" => u64s(all().map(|r| self.names.upid_at(r.tgid, r.time_ns))),
-            "comm" => text(all().map(|r| {
-                let who = self.names.who(r.tgid, r.time_ns);
-                let comm = who.map(|w| w.comm.as_str());
-                (comm.map(str::as_ptr), comm)
-            })),
-            "path" => text(all().map(|r| {
-                let path = self.object(r).and_then(|o| o.path.as_deref());
-                (r.object, path)
-            })),
-            "object_kind" => text(all().map(|r| {
-                let kind = self.object(r).map(|o| o.kind);
-                (kind, kind.map(|k| k.as_str()))
-            })),
-            "event" => text(all().map(|r| (r.event(), Some(r.event().as_str())))),
-            "access" => text(all().map(|r| match r.access() {
-                Access::Unknown => (Access::Unknown, None),
-                known => (known, Some(known.as_str())),
-            })),
-            "major" => Arc::new(all().map(Row::major).collect::<BooleanArray>()),
-            "addr" => Arc::new(all().map(Row::addr).collect::<UInt64Array>()),
-            "ip" => Arc::new(
-                all()
-                    .map(|r| (r.ip != 0).then_some(r.ip))
-                    .collect::<UInt64Array>(),
+            "upid" => {
+                let mut last = (NOBODY, 0);
+                u64s(all().zip(&tile.who).map(|(r, &number)| {
+                    if number == NOBODY {
+                        return u64::from(r.tgid);
+                    }
+                    if number != last.0 {
+                        let upid = who(number).map_or(u64::from(r.tgid), |w| w.upid);
+                        last = (number, upid);
+                    }
+                    last.1
+                }))
+            }
+            "comm" => text(tile.who.iter().copied(), |number| {
+                who(number).map(|w| w.comm.as_str())
+            }),
+            "path" => text(all().map(|r| r.object), |object| {
+                self.object(object).and_then(|o| o.path.as_deref())
+            }),
+            "object_kind" => text(all().map(|r| r.object), |object| {
+                self.object(object).map(|o| o.kind.as_str())
+            }),
+            "event" => text(all().map(|r| u32::from(r.flags & EVENT)), |number| {
+                Some(event(number as u8).as_str())
+            }),
+            "access" => text(
+                all().map(|r| u32::from(r.flags >> ACCESS_SHIFT & 3)),
+                |number| match access(number as u8) {
+                    Access::Unknown => None,
+                    known => Some(known.as_str()),
+                },
             ),
+            "major" => {
+                let values = BooleanBuffer::collect_bool(tile.rows.len(), |i| {
+                    tile.rows.get(i).is_some_and(|r| r.flags & MAJOR != 0)
+                });
+                let known = BooleanBuffer::collect_bool(tile.rows.len(), |i| {
+                    tile.rows.get(i).is_some_and(|r| r.flags & MAJOR_KNOWN != 0)
+                });
+                Arc::new(BooleanArray::new(values, nulls(known)))
+            }
+            // Page-cache events have no address; nothing is mapped at 0 either way.
+            "addr" => but_zero(tile.rows, |r| r.addr),
+            "ip" => but_zero(tile.rows, |r| r.ip),
             "object_id" => u64s(all().map(|r| u64::from(r.object))),
             "page" => u64s(all().map(|r| r.page)),
             "page_order" => Arc::new(UInt8Array::from_iter_values(all().map(|r| r.page_order))),
@@ -160,9 +206,28 @@ impl Context {
         })
     }
 
-    fn object(&self, row: &Row) -> Option<&ObjectInfo> {
-        self.names.objects.get(&row.object)
+    fn object(&self, object: u32) -> Option<&ObjectInfo> {
+        self.names.objects.get(&object)
     }
+}
+
+/// Who a process was for some time.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    tgid: Option<u32>,
+    times: std::ops::Range<u64>,
+    who: u32,
+}
+
+fn nulls(valid: BooleanBuffer) -> Option<NullBuffer> {
+    Some(NullBuffer::new(valid)).filter(|n| n.null_count() > 0)
+}
+
+/// Numbers, null where they are 0.
+fn but_zero(rows: &[Row], of: impl Fn(&Row) -> u64) -> ArrayRef {
+    let values: Vec<u64> = rows.iter().map(&of).collect();
+    let valid = BooleanBuffer::collect_bool(values.len(), |i| values.get(i).is_some_and(|&v| v != 0));
+    Arc::new(UInt64Array::new(values.into(), nulls(valid)))
 }
 
 fn u64s(values: impl Iterator<Item = u64>) -> ArrayRef {
@@ -173,25 +238,30 @@ fn u32s(values: impl Iterator<Item = u32>) -> ArrayRef {
     Arc::new(UInt32Array::from_iter_values(values))
 }
 
-/// Repeating text, keyed by something cheap to compare; the dictionary holds
-/// each text once, in order of first use.
-fn text<'a, K: PartialEq + Copy>(values: impl Iterator<Item = (K, Option<&'a str>)>) -> ArrayRef {
+/// Repeating text, each keyed by a number; the dictionary holds each text once, in order of first use.
+fn text<'a>(keys: impl Iterator<Item = u32>, of: impl Fn(u32) -> Option<&'a str>) -> ArrayRef {
     let mut known: HashMap<&str, i32> = HashMap::new();
     let mut texts: Vec<&str> = Vec::new();
-    let mut last: Option<(K, Option<i32>)> = None;
-    let keys: Int32Array = values
-        .map(|(key, text)| match last {
-            Some((k, number)) if k == key => number,
-            _ => {
-                let number = text.map(|text| {
-                    *known.entry(text).or_insert_with(|| {
-                        texts.push(text);
-                        (texts.len() - 1) as i32
-                    })
-                });
-                last = Some((key, number));
-                number
+    // What the keys were found to be lately: keys come again and again.
+    let mut lately: [Option<(u32, Option<i32>)>; 64] = [None; 64];
+    let keys: Int32Array = keys
+        .map(|key| {
+            let slot = lately.get_mut(key as usize % 64);
+            if let Some(Some((k, number))) = slot
+                && *k == key
+            {
+                return *number;
             }
+            let number = of(key).map(|text| {
+                *known.entry(text).or_insert_with(|| {
+                    texts.push(text);
+                    (texts.len() - 1) as i32
+                })
+            });
+            if let Some(slot) = slot {
+                *slot = Some((key, number));
+            }
+            number
         })
         .collect();
     let texts = Arc::new(StringArray::from(texts));
@@ -232,12 +302,14 @@ mod tests {
                         present: false,
                     };
                     let row = Row::new(0, 0, &r);
-                    assert_eq!((row.event(), row.major()), (event, major));
+                    let known = (row.flags & MAJOR_KNOWN != 0).then_some(row.flags & MAJOR != 0);
+                    assert_eq!((super::event(row.flags & EVENT), known), (event, major));
                     let of_use = match event {
-                        Event::Insert | Event::Evict => (None, 0, Access::Unknown),
-                        Event::Fault | Event::Retouch | Event::Lookup => (Some(5), 6, access),
+                        Event::Insert | Event::Evict => (0, 0, Access::Unknown),
+                        Event::Fault | Event::Retouch | Event::Lookup => (5, 6, access),
                     };
-                    assert_eq!((row.addr(), row.ip, row.access()), of_use);
+                    let found = super::access(row.flags >> ACCESS_SHIFT & 3);
+                    assert_eq!((row.addr, row.ip, found), of_use);
                 }
             }
         }
@@ -252,10 +324,10 @@ mod tests {
         };
         let schema = crate::schema::Table::Refs.arrow_schema();
         for field in schema.fields() {
-            let column = context.column(field.name(), &[]);
+            let column = context.column(field.name(), &context.tile(&[]));
             let found = column.map(|c| c.data_type().clone());
             assert_eq!(found.as_ref(), Some(field.data_type()), "{}", field.name());
         }
-        assert!(context.column("nonsense", &[]).is_none());
+        assert!(context.column("nonsense", &context.tile(&[])).is_none());
     }
 }

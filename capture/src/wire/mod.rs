@@ -12,7 +12,7 @@ mod layout_test;
 #[cfg(test)]
 mod robust_test;
 
-use crate::record::Record;
+use crate::record::{PageRef, Record};
 
 /// Newest wire version this program knows, the one the module of the same release writes.
 pub const VERSION: u8 = 1;
@@ -159,6 +159,27 @@ impl Decoder<'_> {
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.at as u64
+    }
+
+    /// Gives the page references that stand next, one after the other, to `take`, until it says no, something else
+    /// stands there, or one of them is not as it should be: [`Iterator::next`] tells which. Nearly all records are page
+    /// references, and this is several times as fast as taking each as an [`Item`].
+    #[inline]
+    pub fn page_refs(&mut self, mut take: impl FnMut(&PageRef) -> bool) {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let (records, _) = rest.as_chunks::<{ v1::REF_LEN }>();
+        for record in records {
+            if !v1::is_page_ref(record, self.swap) {
+                return;
+            }
+            let Ok(page_ref) = v1::page_ref(record, self.swap) else {
+                return;
+            };
+            self.at += record.len();
+            if !take(&page_ref) {
+                return;
+            }
+        }
     }
 
     #[cold]

@@ -248,8 +248,21 @@ fn page_order(page: u64) -> u8 {
     ((page >> PGT_ORDER_SHIFT) & PGT_ORDER_MASK) as u8
 }
 
+/// Length of a page reference.
+pub(super) const REF_LEN: usize = size_of::<RefRecord>();
+
+/// Whether a record of [`REF_LEN`] bytes stands there that is a page reference of this version.
 #[inline(always)]
-fn page_ref(bytes: &[u8], swap: bool) -> Result<PageRef, Fault> {
+pub(super) fn is_page_ref(bytes: &[u8; REF_LEN], swap: bool) -> bool {
+    // Magic, version, kind, flags, length, CPU: all but the flags and the CPU must be these.
+    const LOOK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0xff, 0xff, 0, 0]);
+    let len = if swap { (REF_LEN as u16).swap_bytes() } else { REF_LEN as u16 }.to_ne_bytes();
+    let want = u64::from_ne_bytes([PGT_MAGIC, PGT_VERSION, PGT_KIND_REF, 0, len[0], len[1], 0, 0]);
+    bytes.first_chunk().map(|h| u64::from_ne_bytes(*h) & LOOK) == Some(want)
+}
+
+#[inline(always)]
+pub(super) fn page_ref(bytes: &[u8], swap: bool) -> Result<PageRef, Fault> {
     let (r, _) = fixed::<RefRecord>(PGT_KIND_REF, bytes, swap)?;
     let event = match ((r.page >> PGT_EVENT_SHIFT) & PGT_EVENT_MASK) as u8 {
         PGT_EVENT_FAULT => Event::Fault,

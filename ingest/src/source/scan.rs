@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pgtrace_capture::chunk::{BlockKind, CpuTotals, Totals};
-use pgtrace_capture::record::{Channel, Lost, Record};
+use pgtrace_capture::record::{Channel, Lost, PageRef, Record};
 use pgtrace_capture::wire::Item;
 
 use super::{ChannelReader, Chunk, Piece};
@@ -84,7 +84,17 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
 
 impl CpuScan {
     fn block(&mut self, kind: BlockKind, reader: &ChannelReader<'_>) {
-        for item in reader.decode(0) {
+        let mut decoder = reader.decode(0);
+        loop {
+            if kind == BlockKind::Refs {
+                decoder.page_refs(|r| {
+                    self.page_ref(r);
+                    true
+                });
+            }
+            let Some(item) = decoder.next() else {
+                return;
+            };
             match item {
                 Ok(Item::Record(record)) => self.record(kind, record),
                 Ok(Item::Unknown {
@@ -110,18 +120,28 @@ impl CpuScan {
         }
     }
 
+    #[inline]
+    fn page_ref(&mut self, r: &PageRef) {
+        if self.refs.accept(r.stamp.seq, r.stamp.time_ns) {
+            self.rows += 1;
+            self.cache_events += u64::from(!r.event.is_reference());
+            self.records += 1;
+            self.last_ns = self.last_ns.max(r.stamp.time_ns);
+        }
+    }
+
     fn record(&mut self, block: BlockKind, record: Record) {
         let stamp = record.stamp();
         match block {
             BlockKind::Refs => {
+                if let Record::Ref(r) = record {
+                    self.page_ref(&r);
+                    return;
+                }
                 if !self.refs.accept(stamp.seq, stamp.time_ns) {
                     return;
                 }
                 match record {
-                    Record::Ref(r) => {
-                        self.rows += 1;
-                        self.cache_events += u64::from(!r.event.is_reference());
-                    }
                     Record::Lost(lost) => {
                         self.refs.count_other();
                         self.lost.push(lost);
