@@ -12,7 +12,9 @@ use parquet::arrow::arrow_writer::{
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterPropertiesPtr,
+};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
@@ -43,14 +45,36 @@ pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterPropertie
             ("ts", Encoding::DELTA_BINARY_PACKED),
             ("page", Encoding::BYTE_STREAM_SPLIT),
             ("addr", Encoding::BYTE_STREAM_SPLIT),
+            ("uid", Encoding::DELTA_BINARY_PACKED),
+            ("page_order", Encoding::DELTA_BINARY_PACKED),
         ] {
-            let column = ColumnPath::from(name);
-            properties = properties
-                .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_encoding(column, encoding);
+            properties = encoded(properties, name, encoding);
         }
+        // The same in the whole file, as its folder and the manifest say: comparing it value by value tells nothing.
+        let one = ColumnPath::from("capture_id");
+        properties = properties.set_column_statistics_enabled(one, EnabledStatistics::None);
     }
     properties.build()
+}
+
+/// The same for files of one process each: what is the same in every row is cheapest as a delta, no row is looked up.
+fn one_process(properties: WriterProperties) -> WriterProperties {
+    let mut properties = properties.into_builder();
+    for name in ["pid", "upid"] {
+        properties = encoded(properties, name, Encoding::DELTA_BINARY_PACKED);
+    }
+    properties.build()
+}
+
+fn encoded(
+    properties: WriterPropertiesBuilder,
+    name: &str,
+    encoding: Encoding,
+) -> WriterPropertiesBuilder {
+    let column = ColumnPath::from(name);
+    properties
+        .set_column_dictionary_enabled(column.clone(), false)
+        .set_column_encoding(column, encoding)
 }
 
 /// What every file says about itself in its footer.
@@ -116,11 +140,16 @@ pub(crate) struct Facts {
 }
 
 impl Encoder {
-    pub(crate) fn new(context: Arc<Context>, lost: u64) -> Self {
+    /// `by_pid`: each file holds one process.
+    pub(crate) fn new(context: Arc<Context>, lost: u64, by_pid: bool) -> Self {
         let footer = footer(&context.capture_id, lost, context.clocks.first());
+        let mut properties = properties(Table::Refs, footer);
+        if by_pid {
+            properties = one_process(properties);
+        }
         Self {
             schema: Table::Refs.arrow_schema(),
-            properties: Arc::new(properties(Table::Refs, footer)),
+            properties: Arc::new(properties),
             context,
         }
     }

@@ -436,9 +436,7 @@ impl<'a> RefsWriter<'a> {
 }
 
 /// Waits for a job, and does others meanwhile: this thread is one of the pool's.
-fn wait(
-    result: &Receiver<parquet::errors::Result<RowGroup>>,
-) -> parquet::errors::Result<RowGroup> {
+fn wait(result: &Receiver<parquet::errors::Result<RowGroup>>) -> parquet::errors::Result<RowGroup> {
     loop {
         match result.try_recv() {
             Ok(group) => return group,

@@ -221,7 +221,8 @@ impl<'a> Run<'a> {
             clocks,
             names,
         });
-        let encoder = Encoder::new(context.clone(), facts.lost);
+        let by_pid = layout.partition_by.contains(&PartitionKey::Pid);
+        let encoder = Encoder::new(context.clone(), facts.lost, by_pid);
         let handle = self.runtime.handle().clone();
         let mut marks = MarksWriter::new(
             &self.dataset,

@@ -148,9 +148,7 @@ impl Context {
         Some(match name {
             "capture_id" => text(all().map(|_| 0), |_| Some(self.capture_id.as_str())),
             "seq" => u64s(all().map(|r| r.seq)),
-            "ts" => {
-                Arc::new(TimestampNanosecondArray::from(tile.utc.clone()).with_timezone("UTC"))
-            }
+            "ts" => Arc::new(TimestampNanosecondArray::from(tile.utc.clone()).with_timezone("UTC")),
             "cpu" => Arc::new(UInt16Array::from_iter_values(all().map(|r| r.cpu))),
             "uid" => u32s(all().map(|r| r.uid)),
             "pid" => u32s(all().map(|r| r.tgid)),
@@ -226,7 +224,8 @@ fn nulls(valid: BooleanBuffer) -> Option<NullBuffer> {
 /// Numbers, null where they are 0.
 fn but_zero(rows: &[Row], of: impl Fn(&Row) -> u64) -> ArrayRef {
     let values: Vec<u64> = rows.iter().map(&of).collect();
-    let valid = BooleanBuffer::collect_bool(values.len(), |i| values.get(i).is_some_and(|&v| v != 0));
+    let valid =
+        BooleanBuffer::collect_bool(values.len(), |i| values.get(i).is_some_and(|&v| v != 0));
     Arc::new(UInt64Array::new(values.into(), nulls(valid)))
 }
 

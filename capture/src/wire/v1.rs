@@ -256,8 +256,22 @@ pub(super) const REF_LEN: usize = size_of::<RefRecord>();
 pub(super) fn is_page_ref(bytes: &[u8; REF_LEN], swap: bool) -> bool {
     // Magic, version, kind, flags, length, CPU: all but the flags and the CPU must be these.
     const LOOK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0xff, 0xff, 0, 0]);
-    let len = if swap { (REF_LEN as u16).swap_bytes() } else { REF_LEN as u16 }.to_ne_bytes();
-    let want = u64::from_ne_bytes([PGT_MAGIC, PGT_VERSION, PGT_KIND_REF, 0, len[0], len[1], 0, 0]);
+    let len = if swap {
+        (REF_LEN as u16).swap_bytes()
+    } else {
+        REF_LEN as u16
+    }
+    .to_ne_bytes();
+    let want = u64::from_ne_bytes([
+        PGT_MAGIC,
+        PGT_VERSION,
+        PGT_KIND_REF,
+        0,
+        len[0],
+        len[1],
+        0,
+        0,
+    ]);
     bytes.first_chunk().map(|h| u64::from_ne_bytes(*h) & LOOK) == Some(want)
 }
 

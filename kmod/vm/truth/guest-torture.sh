@@ -6,6 +6,7 @@
 #   ROUNDS    unloads of step_chaos (default 15)
 #   LEAKS     processes of each recording of step_leaks (default 60, which its counts are for; kmemleak needs fewer)
 #   FUZZ      seconds of step_fuzz (default 6)
+#   SWAPPED   pages that step_pressure must write to swap at least, and half of them read (default 1000)
 #   SEED      of the shell's random numbers (default: the clock; it is printed)
 # shellcheck disable=SC2154 # debugfs, torture, workload: guest.sh
 # shellcheck disable=SC3028,SC2015,SC2016,SC2086 # busybox has RANDOM; failed is for whatever fails
@@ -150,7 +151,7 @@ step_pressure() {
     torment "fifo 64, swap" /tmp/ext4 'fifo 64; overwrite on; buffers 65536 4' collapse
     unload
     out=$(($(counter pswpout) - out_before)) in=$(($(counter pswpin) - in_before))
-    check "$out pages were written to swap, $in read from it" [ $((out > 1000 && in > 500)) = 1 ]
+    check "$out pages were written to swap, $in read from it" [ $((out > ${SWAPPED:-1000} && in > ${SWAPPED:-1000} / 2)) = 1 ]
 }
 
 # A short run for bugs that any run finds.
