@@ -5,11 +5,13 @@
 //! names and the account of its losses; `merge` reads it again and orders its
 //! references; `partition` writes them; `pipeline` publishes all in one commit.
 
+pub mod cleanup;
 pub mod clocks;
 pub mod dataset;
 mod encode;
 pub mod error;
 pub mod inspect;
+mod local;
 pub mod losses;
 pub mod manifest;
 pub mod marks;
@@ -19,6 +21,7 @@ pub mod partition;
 pub mod pipeline;
 pub mod report;
 pub mod row;
+pub mod runs;
 pub mod schema;
 pub mod source;
 pub mod survey;

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -67,6 +68,9 @@ struct IngestArgs {
     /// Leave out chunks that cannot be used at all, instead of failing.
     #[arg(long)]
     keep_going: bool,
+    /// How long files stay that were replaced, for those who still read them.
+    #[arg(long, default_value = "1h", value_parser = units::time, value_name = "TIME")]
+    keep_old: Duration,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -133,6 +137,7 @@ fn run_ingest(args: IngestArgs) -> anyhow::Result<bool> {
         threads: args.threads,
         max_open_files: args.max_open_files,
         keep_going: args.keep_going,
+        keep_old: args.keep_old,
     };
     let bar = progress_bar();
     let report = ingest(&args.raw, &to, &options, &|progress| match progress {
