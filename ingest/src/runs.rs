@@ -460,3 +460,7 @@ impl Note {
         PutPayload::from(self.json())
     }
 }
+
+#[cfg(test)]
+#[path = "runs_test.rs"]
+mod tests;

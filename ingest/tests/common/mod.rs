@@ -342,3 +342,13 @@ pub fn small() -> Options {
         ..Options::default()
     }
 }
+
+/// Files below a folder.
+pub fn count(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    entries
+        .map(|p| if p.is_dir() { count(&p) } else { 1 })
+        .sum()
+}
