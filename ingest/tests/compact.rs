@@ -11,13 +11,15 @@ use std::time::Duration;
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use common::{Fabric, count, read, run, small};
+use common::{Fabric, count, peak_of, read, run, small};
+use parquet::arrow::ArrowWriter;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use pgtrace_ingest::compact::{Options, Report, compact};
+use pgtrace_ingest::dataset::Dataset;
 use pgtrace_ingest::error::IngestError;
 use pgtrace_ingest::manifest::{Manifest, PartitionKey};
 use pgtrace_ingest::pipeline;
-use pgtrace_ingest::schema::Table;
+use pgtrace_ingest::schema::{SCHEMA_VERSION, Table};
 
 const ROWS: u64 = 20_000;
 
@@ -395,4 +397,116 @@ fn no_dataset_no_room() {
     };
     let error = compact(folder.path().to_str().unwrap(), &little).unwrap_err();
     assert!(error.to_string().contains("--memory"), "{error}");
+}
+
+#[test]
+fn merging_stays_under_the_cap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, to) = (folder.path().join("raw"), folder.path().join("dataset"));
+    let n = 2_000_000;
+    Fabric::random(1, 2, n, 40, 3).write(&raw);
+    let options = pipeline::Options {
+        slice_rows: Some(250_000),
+        ..layout()
+    };
+    run(&[raw], &to, &options).unwrap();
+    assert_eq!(read::manifest(&to).files(Table::Refs).len(), 8);
+    let peak = peak_of(program().arg(&to).args(["--memory", "32MiB"]));
+    assert!(peak < (32 + 48) << 20, "peak {} MiB", peak >> 20);
+    let manifest = read::manifest(&to);
+    assert_eq!(manifest.files(Table::Refs).len(), 1);
+    assert_eq!(manifest.rows(Table::Refs), n);
+}
+
+#[test]
+fn an_older_schema_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = dataset(folder.path(), 2);
+    let before = lines(&to, Table::Refs);
+    // As programs were that knew neither these columns nor a manifest's schema version.
+    let mut manifest = read::manifest(&to);
+    for (table, without) in [
+        (Table::Captures, &["cache_events", "emitted"][..]),
+        (Table::Refs, &["major"][..]),
+    ] {
+        let entry = &mut manifest.tables.get_mut(&table).unwrap()[0];
+        let path = to.join(&entry.path);
+        let batches = read::file(&to, entry);
+        let older = |mut batch: arrow::array::RecordBatch| {
+            for name in without {
+                batch.remove_column(batch.schema().index_of(name).unwrap());
+            }
+            batch
+        };
+        let older: Vec<_> = batches.into_iter().map(older).collect();
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, older[0].schema(), None).unwrap();
+        older.iter().for_each(|batch| writer.write(batch).unwrap());
+        writer.close().unwrap();
+        entry.bytes = path.metadata().unwrap().len();
+    }
+    let file = Manifest::file_name(manifest.version);
+    let json = String::from_utf8(manifest.to_json().unwrap()).unwrap();
+    let line = format!("  \"schema\": {SCHEMA_VERSION},\n");
+    let json = json.replace(&line, "");
+    assert!(!json.contains("schema"));
+    std::fs::write(to.join("_pgtrace/manifest").join(file), json).unwrap();
+
+    compacted(&to);
+    // `read` demands today's columns.
+    let captures = read::table(&to, Table::Captures);
+    assert_eq!(read::number(&captures[0], "cache_events", 0), Some(0));
+    assert_eq!(read::number(&captures[0], "emitted", 0), None);
+    assert_eq!(read::number(&captures[0], "emitted", 1), Some(ROWS));
+    let after = read::refs(&to);
+    assert_eq!(
+        after.iter().filter(|r| r.major.is_none()).count(),
+        2000,
+        "of one file"
+    );
+    assert_eq!(after.len(), before.len());
+    let merged = read::manifest(&to);
+    assert_eq!(merged.schema, SCHEMA_VERSION);
+    let told = footer(&to, &merged.files(Table::Captures)[0].path);
+    assert_eq!(told[0].1.as_deref(), Some(&*SCHEMA_VERSION.to_string()));
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = dataset(folder.path(), 1);
+    let manifest = read::manifest(&to);
+    let path = to
+        .join("_pgtrace/manifest")
+        .join(Manifest::file_name(manifest.version));
+    let newer = Manifest {
+        schema: SCHEMA_VERSION + 1,
+        ..manifest
+    };
+    std::fs::write(&path, newer.to_json().unwrap()).unwrap();
+    let raw = folder.path().join("raw1");
+    let errors = [
+        compact(to.to_str().unwrap(), &options()).unwrap_err(),
+        run(&[raw], &to, &layout()).unwrap_err(),
+    ];
+    for error in errors.map(|e| e.to_string()) {
+        for part in ["too new", "use a newer pgtrace", "manifest/0000"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_synced_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = dataset(folder.path(), 1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let dataset = runtime
+        .block_on(Dataset::open(to.to_str().unwrap()))
+        .unwrap();
+    let files = dataset.manifest().files(Table::Refs);
+    dataset.sync(files).unwrap();
+    std::fs::remove_file(to.join(&files[3].path)).unwrap();
+    let error = dataset.sync(files).unwrap_err().to_string();
+    assert!(error.contains(&files[3].path), "{error}");
 }
