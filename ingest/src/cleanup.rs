@@ -4,6 +4,7 @@
 //! what they committed is in it, and they commit no more.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::Path as FsPath;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,6 +37,34 @@ pub struct Cleaned {
     pub manifests: usize,
     /// Files that could not be removed.
     pub failed: usize,
+}
+
+impl fmt::Display for Cleaned {
+    /// A line for people; nothing, if there was nothing worth telling.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (litter, runs) = (self.litter, self.dead_runs);
+        if litter > 0 {
+            writeln!(
+                f,
+                "removed: {litter} files that killed runs left ({runs} runs)"
+            )?;
+        }
+        if self.retired > 0 {
+            writeln!(
+                f,
+                "removed: {} files that were replaced before",
+                self.retired
+            )?;
+        }
+        if self.failed > 0 {
+            writeln!(
+                f,
+                "not removed: {} old files; the next run tries again",
+                self.failed
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// Cleans up for a run that begins; the dataset is at its newest version then.

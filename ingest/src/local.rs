@@ -43,7 +43,8 @@ impl Held {
 
     /// Takes over a file that nobody holds any more; `None`: somebody does, or it is gone.
     pub(crate) fn dead(path: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
+        // For writing, because NFS locks no other.
+        let file = match OpenOptions::new().write(true).open(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             other => other?,
         };

@@ -156,7 +156,8 @@ impl<'a> Run<'a> {
             });
         }
         let begun = Marker::begin(&mut dataset, "ingest", options.keep_old);
-        let (marker, _) = runtime.block_on(begun)?;
+        let (marker, cleaned) = runtime.block_on(begun)?;
+        let report = Report { cleaned, ..report };
         Ok(Self {
             options,
             progress,
@@ -171,10 +172,12 @@ impl<'a> Run<'a> {
 
     fn run(mut self) -> Result<Report, IngestError> {
         let done = self.write_and_publish();
-        let (marker, dataset) = (self.marker, &mut self.dataset);
         match &done {
-            Ok(()) => self.runtime.block_on(marker.end(dataset))?,
-            Err(_) => self.runtime.block_on(marker.abandon(dataset)),
+            Ok(()) => self.runtime.block_on(self.marker.end()),
+            Err(_) => {
+                let abandoned = self.marker.abandon(&mut self.dataset);
+                self.runtime.block_on(abandoned);
+            }
         }
         self.report.seconds = self.started.elapsed().as_secs_f64();
         done.map(|()| self.report)

@@ -242,24 +242,15 @@ impl Marker {
         dataset.commit(next).await
     }
 
-    /// Ends a run whose files are all committed, or that wrote none.
-    ///
-    /// # Errors
-    /// The marker cannot be removed.
-    pub async fn end(self, dataset: &Dataset) -> Result<(), DatasetError> {
+    /// Ends a run whose files are all committed, or that wrote none. A marker that cannot be
+    /// removed is dead from now on, and the next run's to remove: that is no failure of this one.
+    pub async fn end(self) {
         match self.kept {
-            Kept::Folder(held) => held.remove().map_err(|cause| DatasetError::File {
-                location: dataset.location().into(),
-                path: format!("{FOLDER}/{}.json", self.id),
-                cause,
-            }),
+            Kept::Folder(held) => drop(held.remove()),
             Kept::Store { beat, renewing } => {
                 drop(renewing);
                 let beat = beat.lock().await;
-                match beat.store.delete(&beat.path).await {
-                    Err(StoreError::NotFound { .. }) | Ok(()) => Ok(()),
-                    Err(cause) => Err(store_error(dataset.location(), cause)),
-                }
+                drop(beat.store.delete(&beat.path).await);
             }
         }
     }
@@ -273,7 +264,7 @@ impl Marker {
             Err(_) => None,
         };
         if cleaned.is_some_and(|c| c.failed == 0) {
-            let _ = self.end(dataset).await;
+            self.end().await;
         }
     }
 

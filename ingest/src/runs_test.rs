@@ -94,7 +94,7 @@ async fn a_renewed_marker_is_alive_and_a_silent_one_is_dead() {
     let next = data.manifest().next();
     alive.commit(&mut data, next).await.unwrap();
     for marker in [alive, third, silent] {
-        marker.end(&data).await.unwrap();
+        marker.end().await;
     }
     let left = data.store().list(Some(&data.path(FOLDER)));
     assert_eq!(left.try_collect::<Vec<_>>().await.unwrap().len(), 0);
@@ -110,8 +110,8 @@ async fn a_run_that_commits_in_time_cannot_be_taken_for_dead() {
     sleeper.commit(&mut data, next).await.unwrap();
     let (other, cleaned) = begin(&mut data, PACE).await;
     assert_eq!(cleaned.dead_runs, 0);
-    sleeper.end(&data).await.unwrap();
-    other.end(&data).await.unwrap();
+    sleeper.end().await;
+    other.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,6 +82,7 @@ fn killed_runs_leave_nothing_in_the_end() {
     );
     let report = run(&[raw], &to, &small()).unwrap();
     assert_eq!(read::refs(&to).len(), 60_000, "{report}");
+    assert_eq!(report.cleaned.failed, 0);
     assert_clean(&to, 0);
     assert!(
         fs::read_dir(to.join("_pgtrace/runs"))

@@ -121,7 +121,7 @@ pub fn compact(location: &str, options: &Options) -> Result<Report, IngestError>
     let done = pool.install(|| run.run());
     let mut dataset = run.dataset;
     match done {
-        Ok(()) => runtime.block_on(marker.end(&dataset))?,
+        Ok(()) => runtime.block_on(marker.end()),
         Err(e) => {
             runtime.block_on(marker.abandon(&mut dataset));
             return Err(e);

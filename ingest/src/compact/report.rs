@@ -97,14 +97,7 @@ impl fmt::Display for Amount {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let c = &self.cleaned;
-        if c.litter + c.retired > 0 {
-            writeln!(
-                f,
-                "removed: {} files of {} runs that had died, {} files replaced earlier",
-                c.litter, c.dead_runs, c.retired
-            )?;
-        }
+        write!(f, "{}", self.cleaned)?;
         if self.merged.is_empty() {
             return writeln!(f, "nothing to merge: {}", self.before);
         }
