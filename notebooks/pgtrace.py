@@ -21,6 +21,9 @@ import pyarrow
 FORMAT = 1
 """The newest manifest format that this module reads."""
 
+SCHEMA = 1
+"""The newest schema version (SCHEMA_VERSION in ingest/src/schema.rs) that this module reads."""
+
 # The tables with DuckDB's types: what a table without a single row (no file) looks like. What the
 # columns mean is written in ingest/src/schema.rs; test_interop.py compares the two with real files.
 TABLES = {
@@ -96,6 +99,11 @@ def manifest(dataset: str | Path) -> dict:
             )
         if number != FORMAT:
             raise DatasetError(f"{newest}: manifest format is {number!r}, expected {FORMAT}")
+        schema = found.get("schema", 1)
+        if schema > SCHEMA:
+            raise DatasetError(
+                f"{newest}: schema version {schema} is too new: this program reads versions up to {SCHEMA}; use a newer pgtrace"
+            )
         files = [(f["path"], f["bytes"], f["rows"]) for table in found["tables"].values() for f in table]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise DatasetError(f"{newest}: damaged manifest: {type(e).__name__}: {e}") from e

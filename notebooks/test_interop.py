@@ -288,6 +288,7 @@ def bad_input(dataset: Path, _trace, check: Checks) -> None:
             return lambda: pgtrace.connect(root)
 
         check.raises(error, ["format 7 is too new", "up to 1"], newest(1, '{"format": 7, "strange": []}'), "newer format")
+        check.raises(error, ["schema version 99 is too new", "up to 1"], newest(1, '{"format": 1, "schema": 99, "tables": {}}'), "newer schema")
         for version, text in enumerate(["", "{", "[]", "{}", '{"format": "x"}', '{"format": 1}', '{"format": 1, "tables": 5}'], 2):
             check.raises(error, [f"{version}.json"], newest(version, text), f"damaged manifest {text!r}")
         away = json.dumps(whole).replace(json.dumps(first), '"../secret.parquet"')

@@ -1,5 +1,6 @@
 //! A dataset: a place in an object store and the newest manifest there.
 
+use std::collections::BTreeSet;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -7,8 +8,10 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use rayon::prelude::*;
 use url::Url;
 
+use crate::local;
 use crate::manifest::{self, FileEntry, Manifest, ManifestError};
 
 /// What can go wrong with a dataset as a whole. Every variant names the place.
@@ -65,6 +68,26 @@ pub enum DatasetError {
         /// Why it cannot be used.
         detail: String,
     },
+    /// A file of a local dataset could not be written, synced or removed.
+    #[error("{location}: {path}: {cause}")]
+    File {
+        /// The dataset, as the user named it.
+        location: String,
+        /// Path of the file within it.
+        path: String,
+        /// The system's own words.
+        cause: std::io::Error,
+    },
+    /// This run stood still for so long that another one took it for dead.
+    #[error(
+        "{location}: this run ({run}) stood still for so long that another one took it for dead and removed its files; nothing of it is in the dataset, so run it again"
+    )]
+    TakenForDead {
+        /// The dataset, as the user named it.
+        location: String,
+        /// The run.
+        run: String,
+    },
     /// The object store failed.
     #[error("{location}: {cause}")]
     Store {
@@ -81,7 +104,8 @@ pub struct Dataset {
     location: String,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
-    local: bool,
+    /// Of a local dataset: its folder.
+    folder: Option<PathBuf>,
     manifest: Manifest,
 }
 
@@ -128,7 +152,7 @@ impl Dataset {
             location: location.into(),
             store,
             prefix,
-            local: local(location),
+            folder: folder_of(location),
             manifest: new,
         };
         // Committed at once, so that a killed first run leaves a dataset (an
@@ -171,20 +195,50 @@ impl Dataset {
         let json = next
             .to_json()
             .map_err(|cause| self.manifest_error(&path, cause))?;
-        let options = PutOptions::from(PutMode::Create);
-        match self
-            .store
-            .put_opts(&path, PutPayload::from(json), options)
-            .await
-        {
-            Ok(_) => {
-                self.manifest = next;
-                Ok(())
-            }
-            Err(object_store::Error::AlreadyExists { .. }) => Err(DatasetError::Conflict {
+        if self.put_new(&path, json).await? {
+            self.manifest = next;
+            return Ok(());
+        }
+        Err(DatasetError::Conflict {
+            location: self.location.clone(),
+            version: next.version,
+        })
+    }
+
+    /// Puts a manifest where there must be none; whether it is there now.
+    async fn put_new(&self, path: &Path, json: Vec<u8>) -> Result<bool, DatasetError> {
+        if let Some(root) = self.folder.clone() {
+            let at = root.join(path.as_ref());
+            let put = tokio::task::spawn_blocking(move || {
+                let put = local::publish(&at, &json)?;
+                for folder in at.ancestors().skip(2) {
+                    local::sync_folder(folder)?;
+                    if folder == root {
+                        break;
+                    }
+                }
+                // The folder itself may be new; the one above need not be ours to open.
+                let _ = root.parent().map(local::sync_folder);
+                Ok(put)
+            });
+            let put = put.await.map_err(std::io::Error::other).flatten();
+            return put.map_err(|cause| DatasetError::File {
                 location: self.location.clone(),
-                version: next.version,
-            }),
+                path: path.to_string(),
+                cause,
+            });
+        }
+        let payload = PutPayload::from(json.clone());
+        let options = PutOptions::from(PutMode::Create);
+        match self.store.put_opts(path, payload, options).await {
+            Ok(_) => Ok(true),
+            // The answer to a put may be lost on its way: when it is tried again, what is there
+            // already is our own. Files are named after their runs, so the same text is.
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let there = async { self.store.get(path).await?.bytes().await }.await;
+                let there = there.map_err(|e| store_error(&self.location, e))?;
+                Ok(there == json)
+            }
             Err(cause) => Err(store_error(&self.location, cause)),
         }
     }
@@ -206,7 +260,47 @@ impl Dataset {
 
     /// Whether the dataset is a local folder: files can grow in pieces of any size.
     pub fn is_local(&self) -> bool {
-        self.local
+        self.folder.is_some()
+    }
+
+    /// The folder of a local dataset.
+    pub fn folder(&self) -> Option<&FsPath> {
+        self.folder.as_deref()
+    }
+
+    /// Makes sure that files and the folders on the way to them are on disk; to be called before
+    /// the commit that names them, so that a power cut never leaves a manifest that names files
+    /// which are not there, or not whole. The manifest itself is synced by [`Dataset::commit`]:
+    /// when that returns, the new version is there for good, and until then the old one is. (As
+    /// far as the disk keeps its word; an object store has a file once it has taken it.)
+    ///
+    /// # Errors
+    /// [`DatasetError::File`].
+    pub fn sync<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a FileEntry>,
+    ) -> Result<(), DatasetError> {
+        let Some(root) = &self.folder else {
+            return Ok(());
+        };
+        let paths: Vec<&str> = files.into_iter().map(|f| f.path.as_str()).collect();
+        let mut folders = BTreeSet::from([FsPath::new("")]);
+        for path in &paths {
+            folders.extend(FsPath::new(path).ancestors().skip(1));
+        }
+        let failed = |path: &FsPath, cause| DatasetError::File {
+            location: self.location.clone(),
+            path: path.display().to_string(),
+            cause,
+        };
+        paths
+            .par_iter()
+            .map(FsPath::new)
+            .try_for_each(|path| local::sync_file(&root.join(path)).map_err(|e| failed(path, e)))?;
+        // Folders after their files, so that a name on disk is the name of a whole file.
+        folders
+            .par_iter()
+            .try_for_each(|path| local::sync_folder(&root.join(path)).map_err(|e| failed(path, e)))
     }
 
     /// The dataset as the user named it, for messages.
@@ -268,7 +362,7 @@ impl Dataset {
             location: location.into(),
             store: store.clone(),
             prefix: prefix.clone(),
-            local: local(location),
+            folder: folder_of(location),
             manifest,
         };
         Ok((store, prefix, Some(dataset)))
@@ -283,7 +377,7 @@ impl Dataset {
     }
 }
 
-fn store_error(location: &str, cause: object_store::Error) -> DatasetError {
+pub(crate) fn store_error(location: &str, cause: object_store::Error) -> DatasetError {
     DatasetError::Store {
         location: location.into(),
         cause,
@@ -305,9 +399,17 @@ async fn first_inhabitant(
     Ok(found.map(|object| object.location.to_string()))
 }
 
-/// Whether a location names a local folder.
-fn local(location: &str) -> bool {
-    !location.contains("://") || location.starts_with("file:")
+/// The folder that a location names; `None`: it is no local one.
+fn folder_of(location: &str) -> Option<PathBuf> {
+    let folder = match Url::parse(location) {
+        Ok(url) if location.contains("://") => match url.scheme() {
+            "file" => url.to_file_path().ok()?,
+            _ => return None,
+        },
+        _ => PathBuf::from(location),
+    };
+    // The store keeps the full path likewise: the program may go elsewhere.
+    Some(std::fs::canonicalize(&folder).unwrap_or(folder))
 }
 
 /// The store and prefix that a location names.

@@ -104,6 +104,16 @@ pub enum IngestError {
         /// The store's own words.
         cause: object_store::Error,
     },
+    /// A file of the dataset cannot be read.
+    #[error("{location}: cannot read {path}: {cause}")]
+    Read {
+        /// The dataset.
+        location: String,
+        /// The file, relative to the dataset.
+        path: String,
+        /// The decoder's own words.
+        cause: parquet::errors::ParquetError,
+    },
     /// Rows could not be encoded.
     #[error("cannot encode {path}: {cause}")]
     Parquet {

@@ -4,21 +4,27 @@
 //! `source` finds and reads chunks; `survey` reads a recording once, for its
 //! names and the account of its losses; `merge` reads it again and orders its
 //! references; `partition` writes them; `pipeline` publishes all in one commit.
+//! `runs` and `cleanup` see to it that nothing else stays; `compact` merges small files.
 
+pub mod cleanup;
 pub mod clocks;
+pub mod compact;
 pub mod dataset;
 mod encode;
 pub mod error;
 pub mod inspect;
+mod local;
 pub mod losses;
 pub mod manifest;
 pub mod marks;
 pub mod merge;
 pub mod names;
+pub mod older;
 pub mod partition;
 pub mod pipeline;
 pub mod report;
 pub mod row;
+pub mod runs;
 pub mod schema;
 pub mod source;
 pub mod survey;

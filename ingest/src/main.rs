@@ -3,12 +3,14 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pgtrace_capture::help_files::{self, More};
 use pgtrace_capture::units;
+use pgtrace_ingest::compact;
 use pgtrace_ingest::inspect::{InspectError, inspect};
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
@@ -21,7 +23,7 @@ use pgtrace_ingest::source::files;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Exit codes: 0 good; 1 done, but the trace has losses or damage (see the dataset's table `losses`); \
-    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less"
+    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less\n  pgtrace-ingest compact dataset"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -39,6 +41,31 @@ enum Command {
         #[arg(required = true)]
         raw: Vec<PathBuf>,
     },
+    /// Merges the small files of a dataset, without a reader noticing.
+    #[command(
+        after_help = "Readers of an older version read on: files that were replaced stay for --keep-old, and the next ingest or \
+        compact removes them.\n\nExit codes: 0 good, also with nothing to do; 2 error, and the dataset is as it was.\n\nExample:\n  \
+        pgtrace-ingest compact dataset"
+    )]
+    Compact(CompactArgs),
+}
+
+#[derive(Args)]
+struct CompactArgs {
+    /// Dataset: a folder or a URL.
+    dataset: String,
+    /// Memory to use, about.
+    #[arg(long, default_value = "1GiB", value_parser = units::size, value_name = "SIZE")]
+    memory: u64,
+    /// Threads [default: one a core].
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    threads: usize,
+    /// How long files stay that were replaced, for those who still read them.
+    #[arg(long, default_value = "1h", value_parser = units::time, value_name = "TIME")]
+    keep_old: Duration,
+    /// Only tell what would be done.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Args)]
@@ -67,6 +94,9 @@ struct IngestArgs {
     /// Leave out chunks that cannot be used at all, instead of failing.
     #[arg(long)]
     keep_going: bool,
+    /// How long files stay that were replaced, for those who still read them.
+    #[arg(long, default_value = "1h", value_parser = units::time, value_name = "TIME")]
+    keep_old: Duration,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -98,6 +128,10 @@ const MORE: More<'_> = More {
             "DATASET/_pgtrace/manifest/",
             "what belongs to the dataset; whoever reads sees whole commits only",
         ),
+        (
+            "DATASET/_pgtrace/runs/",
+            "a marker for each run that is writing; of one that was killed, until the next run has cleaned up",
+        ),
     ],
     environment: &[],
     see_also: &[("pgtrace-capture", "1"), ("pgtrace-sql", "1")],
@@ -110,6 +144,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Inspect { raw }) => run_inspect(&raw),
+        Some(Command::Compact(args)) => run_compact(&args),
         None => run_ingest(cli.ingest),
     };
     match result {
@@ -133,6 +168,7 @@ fn run_ingest(args: IngestArgs) -> anyhow::Result<bool> {
         threads: args.threads,
         max_open_files: args.max_open_files,
         keep_going: args.keep_going,
+        keep_old: args.keep_old,
     };
     let bar = progress_bar();
     let report = ingest(&args.raw, &to, &options, &|progress| match progress {
@@ -145,6 +181,20 @@ fn run_ingest(args: IngestArgs) -> anyhow::Result<bool> {
     // Words nobody reads are no reason to fail.
     let _ = write!(std::io::stderr(), "{report}");
     Ok(report.has_losses())
+}
+
+fn run_compact(args: &CompactArgs) -> anyhow::Result<bool> {
+    let options = compact::Options {
+        memory: args.memory,
+        threads: args.threads,
+        keep_old: args.keep_old,
+        dry_run: args.dry_run,
+        ..compact::Options::default()
+    };
+    let report = compact::compact(&args.dataset, &options)?;
+    // Words nobody reads are no reason to fail.
+    let _ = write!(std::io::stderr(), "{report}");
+    Ok(false)
 }
 
 fn progress_bar() -> ProgressBar {

@@ -4,11 +4,11 @@
 //! newest one is the dataset. A version is written once, by a conditional put,
 //! and never changed: readers see whole commits only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::schema::Table;
+use crate::schema::{SCHEMA_VERSION, Table};
 
 /// The manifest format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -28,6 +28,16 @@ pub enum ManifestError {
         /// Format number in the file.
         found: u64,
         /// Newest format this program reads.
+        supported: u32,
+    },
+    /// A newer program wrote some of its files.
+    #[error(
+        "its tables are of schema version {found}, which is too new: this program reads versions up to {supported}; use a newer pgtrace"
+    )]
+    NewerSchema {
+        /// Schema version in the file.
+        found: u64,
+        /// Newest version this program reads.
         supported: u32,
     },
     /// No program that was ever released wrote it.
@@ -114,7 +124,9 @@ pub struct FileEntry {
     pub bytes: u64,
     /// Rows in it.
     pub rows: u64,
-    /// The capture all its rows belong to.
+    /// The capture all its rows belong to; empty: several (never so for `refs`).
+    // Left out when empty: a program that does not know of it says so, and prunes nothing wrongly.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub capture_id: String,
     /// Range of `seq`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +169,17 @@ pub struct CaptureEntry {
     pub lost: u64,
 }
 
+/// A file that was replaced, and that readers of an older version may still have open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredFile {
+    /// Path relative to the dataset, with `/`.
+    pub path: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// When it was replaced, seconds since 1970 UTC.
+    pub since: u64,
+}
+
 /// A whole version of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -164,6 +187,9 @@ pub struct Manifest {
     pub format: u32,
     /// Version of the dataset, from 1; also the file's name.
     pub version: u64,
+    /// Newest schema version of its files, [`SCHEMA_VERSION`] of the program that wrote them.
+    #[serde(default = "first_schema")]
+    pub schema: u32,
     /// How `refs` is laid into folders; fixed when the dataset is made.
     pub partition_by: Vec<PartitionKey>,
     /// Rows of the merged reference string in one slice; fixed likewise.
@@ -172,6 +198,14 @@ pub struct Manifest {
     pub captures: Vec<CaptureEntry>,
     /// Files of each table, in the order they were written.
     pub tables: BTreeMap<Table, Vec<FileEntry>>,
+    /// Files that are no part of it any more, and not yet removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<RetiredFile>,
+}
+
+/// Manifests did not always tell it.
+fn first_schema() -> u32 {
+    1
 }
 
 impl Manifest {
@@ -180,10 +214,12 @@ impl Manifest {
         Self {
             format: FORMAT,
             version: 0,
+            schema: SCHEMA_VERSION,
             partition_by,
             slice_rows,
             captures: Vec::new(),
             tables: BTreeMap::new(),
+            retired: Vec::new(),
         }
     }
 
@@ -202,10 +238,35 @@ impl Manifest {
         self.captures.iter().find(|c| c.capture_id == capture_id)
     }
 
+    /// Paths of all its files, and of those retired but not yet removed.
+    pub fn known(&self) -> HashSet<&str> {
+        let files = self.tables.values().flatten().map(|f| f.path.as_str());
+        files
+            .chain(self.retired.iter().map(|f| f.path.as_str()))
+            .collect()
+    }
+
+    /// Replaces files of a table by others that hold the same rows; the replaced ones are retired
+    /// at `now` (seconds since 1970 UTC), and readers who have them open may go on.
+    pub fn replace(&mut self, table: Table, old: &[FileEntry], new: Vec<FileEntry>, now: u64) {
+        let gone: HashSet<&str> = old.iter().map(|f| f.path.as_str()).collect();
+        let files = self.tables.entry(table).or_default();
+        let place = files.iter().position(|f| gone.contains(f.path.as_str()));
+        files.retain(|f| !gone.contains(f.path.as_str()));
+        let place = place.unwrap_or(files.len()).min(files.len());
+        files.splice(place..place, new);
+        self.retired.extend(old.iter().map(|f| RetiredFile {
+            path: f.path.clone(),
+            bytes: f.bytes,
+            since: now,
+        }));
+    }
+
     /// The same dataset one version on, for the caller to add to and commit.
     pub fn next(&self) -> Self {
         Self {
             version: self.version + 1,
+            schema: self.schema.max(SCHEMA_VERSION),
             ..self.clone()
         }
     }
@@ -242,9 +303,14 @@ impl Manifest {
         #[derive(Deserialize)]
         struct Probe {
             format: u64,
+            #[serde(default)]
+            schema: u64,
         }
         let damaged = |e: serde_json::Error| ManifestError::Damaged(e.to_string());
-        let Probe { format: found } = serde_json::from_slice(json).map_err(damaged)?;
+        let Probe {
+            format: found,
+            schema,
+        } = serde_json::from_slice(json).map_err(damaged)?;
         if found > u64::from(FORMAT) {
             return Err(ManifestError::TooNew {
                 found,
@@ -253,6 +319,12 @@ impl Manifest {
         }
         if found == 0 {
             return Err(ManifestError::TooOld { found });
+        }
+        if schema > u64::from(SCHEMA_VERSION) {
+            return Err(ManifestError::NewerSchema {
+                found: schema,
+                supported: SCHEMA_VERSION,
+            });
         }
         let manifest: Self = serde_json::from_slice(json).map_err(damaged)?;
         manifest.check()?;
@@ -263,16 +335,13 @@ impl Manifest {
         if self.slice_rows == 0 {
             return Err(ManifestError::Damaged("slice_rows is 0".into()));
         }
-        for file in self.tables.values().flatten() {
-            let parts = file.path.split('/');
+        let files = self.tables.values().flatten().map(|f| &f.path);
+        for path in files.chain(self.retired.iter().map(|f| &f.path)) {
+            let mut parts = path.split('/');
             // A manifest must not be able to name a file outside its dataset.
-            if parts
-                .into_iter()
-                .any(|p| p.is_empty() || p == "." || p == "..")
-            {
+            if parts.any(|p| p.is_empty() || p == "." || p == "..") {
                 return Err(ManifestError::Damaged(format!(
-                    "file path {:?} is not a plain relative path",
-                    file.path
+                    "file path {path:?} is not a plain relative path"
                 )));
             }
         }
@@ -350,7 +419,61 @@ mod tests {
                 matches!(Manifest::from_json(&json), Err(ManifestError::Damaged(_))),
                 "{bad:?}"
             );
+            let mut manifest = sample();
+            manifest.retired.push(RetiredFile {
+                path: bad.into(),
+                bytes: 1,
+                since: 0,
+            });
+            let json = manifest.to_json().unwrap();
+            assert!(Manifest::from_json(&json).is_err(), "retired {bad:?}");
         }
+    }
+
+    #[test]
+    fn a_manifest_without_a_schema_is_of_the_first_and_a_newer_one_is_refused() {
+        let text = String::from_utf8(sample().to_json().unwrap()).unwrap();
+        let line = format!("  \"schema\": {SCHEMA_VERSION},\n");
+        let without = text.replace(&line, "");
+        assert_ne!(without, text);
+        let old = Manifest::from_json(without.as_bytes()).unwrap();
+        assert_eq!((old.schema, old.next().schema), (1, SCHEMA_VERSION));
+        let newer = text.replace(&line, "  \"schema\": 99,\n");
+        let error = Manifest::from_json(newer.as_bytes()).unwrap_err();
+        assert!(matches!(
+            error,
+            ManifestError::NewerSchema { found: 99, .. }
+        ));
+        let text = error.to_string();
+        assert!(
+            text.contains("99") && text.contains("use a newer"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn replaced_files_are_retired_and_their_place_is_kept() {
+        let entry = |path: &str| FileEntry {
+            path: path.into(),
+            ..sample().files(Table::Refs)[0].clone()
+        };
+        let mut manifest = sample().next();
+        let files = ["a", "b", "c", "d"].map(entry).to_vec();
+        manifest.tables.insert(Table::Refs, files.clone());
+        manifest.replace(Table::Refs, &files[1..3], vec![entry("bc")], 77);
+        let paths = |m: &Manifest| {
+            let files = m.files(Table::Refs).iter();
+            files.map(|f| f.path.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(&manifest), ["a", "bc", "d"]);
+        let retired = manifest.retired.iter();
+        let retired: Vec<_> = retired.map(|r| (r.path.as_str(), r.since)).collect();
+        assert_eq!(retired, [("b", 77), ("c", 77)]);
+        assert!(
+            ["a", "b", "bc"]
+                .iter()
+                .all(|p| manifest.known().contains(p))
+        );
     }
 
     #[test]

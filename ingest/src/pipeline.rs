@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Runtime;
-use uuid::Uuid;
 
 use crate::dataset::{Dataset, DatasetError};
 use crate::encode::{self, Encoder};
@@ -18,6 +17,7 @@ use crate::merge::{BYTES_PER_CPU, Merge, Next};
 use crate::partition::{self, Layout, RefsWriter};
 use crate::report::{CaptureReport, LossSum, Report};
 use crate::row::Context;
+use crate::runs::{self, Marker};
 use crate::schema::Table;
 use crate::source::{self, Recording};
 use crate::survey::{Survey, survey};
@@ -45,6 +45,8 @@ pub struct Options {
     pub max_open_files: usize,
     /// Leave out chunks that cannot be used at all, instead of failing.
     pub keep_going: bool,
+    /// How long files stay that were replaced, for those who still read them.
+    pub keep_old: Duration,
 }
 
 impl Default for Options {
@@ -56,6 +58,7 @@ impl Default for Options {
             threads: 0,
             max_open_files: 1024,
             keep_going: false,
+            keep_old: runs::KEEP_OLD,
         }
     }
 }
@@ -103,6 +106,7 @@ struct Run<'a> {
     progress: &'a (dyn Fn(Progress) + Sync),
     runtime: &'a Runtime,
     dataset: Dataset,
+    marker: Marker,
     recordings: Vec<Recording>,
     report: Report,
     started: Instant,
@@ -142,7 +146,7 @@ impl<'a> Run<'a> {
                 .unwrap_or_else(|| keys.to_vec()),
             options.slice_rows.unwrap_or(SLICE_ROWS),
         );
-        let dataset = runtime.block_on(Dataset::create_or_open(to, new))?;
+        let mut dataset = runtime.block_on(Dataset::create_or_open(to, new))?;
         let layout = &dataset.manifest().partition_by;
         if let Some(asked) = &options.partition_by
             && asked != layout
@@ -153,11 +157,15 @@ impl<'a> Run<'a> {
                 asked: key_list(asked),
             });
         }
+        let begun = Marker::begin(&mut dataset, "ingest", options.keep_old);
+        let (marker, cleaned) = runtime.block_on(begun)?;
+        let report = Report { cleaned, ..report };
         Ok(Self {
             options,
             progress,
             runtime,
             dataset,
+            marker,
             recordings: found.recordings,
             report,
             started,
@@ -165,6 +173,19 @@ impl<'a> Run<'a> {
     }
 
     fn run(mut self) -> Result<Report, IngestError> {
+        let done = self.write_and_publish();
+        match &done {
+            Ok(()) => self.runtime.block_on(self.marker.end()),
+            Err(_) => {
+                let abandoned = self.marker.abandon(&mut self.dataset);
+                self.runtime.block_on(abandoned);
+            }
+        }
+        self.report.seconds = self.started.elapsed().as_secs_f64();
+        done.map(|()| self.report)
+    }
+
+    fn write_and_publish(&mut self) -> Result<(), IngestError> {
         let mut written = Vec::new();
         for recording in std::mem::take(&mut self.recordings) {
             let done = match known(&self.dataset, &recording) {
@@ -188,8 +209,7 @@ impl<'a> Run<'a> {
             return Err(e);
         }
         self.report.captures = written.into_iter().map(|w| w.report).collect();
-        self.report.seconds = self.started.elapsed().as_secs_f64();
-        Ok(self.report)
+        Ok(())
     }
 
     /// Writes all files of a recording.
@@ -204,7 +224,7 @@ impl<'a> Run<'a> {
             slice_rows: manifest.slice_rows,
             budget: staging(self.options, recording)?,
             max_open_files: open_files(self.options.max_open_files, recording.cpus.len()),
-            name: file_name(&recording.capture_id),
+            name: self.marker.file_name(&recording.capture_id),
         };
         let name = layout.name.clone();
         let Survey {
@@ -391,6 +411,8 @@ impl<'a> Run<'a> {
     /// built upon; if it brought a recording of ours, ours is dropped.
     fn publish(&mut self, written: &mut Vec<Written>) -> Result<(), IngestError> {
         let mut tries = 0;
+        let files = written.iter().flat_map(|w| w.files.values().flatten());
+        self.dataset.sync(files)?;
         while !written.is_empty() {
             let mut next = self.dataset.manifest().next();
             for done in written.iter() {
@@ -403,7 +425,10 @@ impl<'a> Run<'a> {
                 }
             }
             tries += 1;
-            match self.runtime.block_on(self.dataset.commit(next)) {
+            match self
+                .runtime
+                .block_on(self.marker.commit(&mut self.dataset, next))
+            {
                 Err(DatasetError::Conflict { .. }) if tries < COMMITS => {
                     self.runtime.block_on(self.dataset.reload())?;
                     let manifest = self.dataset.manifest();
@@ -493,14 +518,6 @@ fn open_files(asked: usize, cpus: usize) -> usize {
         Some(limit) => asked.min(limit.saturating_sub(cpus + 48)).max(1),
         None => asked,
     }
-}
-
-/// Unique to this run: no other run's file is ever written over or removed,
-/// not even by a second ingest of the same recording at the same time.
-fn file_name(capture_id: &str) -> String {
-    let short = capture_id.get(..8).unwrap_or(capture_id);
-    let run = Uuid::new_v4().simple().to_string();
-    format!("{short}-{}", run.get(..8).unwrap_or(&run))
 }
 
 fn key_list(keys: &[PartitionKey]) -> String {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use pgtrace_capture::units::show_binary;
 
+use crate::cleanup::Cleaned;
 use crate::losses::{Loss, OVERWRITTEN};
 
 /// Losses of one cause.
@@ -67,6 +68,8 @@ pub struct Report {
     pub already: u64,
     /// Chunks that could not be used, with the reason.
     pub unusable: Vec<String>,
+    /// What earlier runs had left.
+    pub cleaned: Cleaned,
     /// Most bytes that rows waited in.
     pub peak_bytes: u64,
     /// How long it took, in seconds.
@@ -83,6 +86,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.cleaned)?;
         for reason in &self.unusable {
             writeln!(f, "left out: {reason}")?;
         }

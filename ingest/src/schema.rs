@@ -54,6 +54,49 @@ pub enum Kind {
     Dictionary,
 }
 
+/// What stands in for a column that older files lack and that may not be null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// A number or a time, as the column's own type.
+    Number(u64),
+    /// True or false.
+    Flag(bool),
+    /// Text.
+    Text(&'static str),
+}
+
+/// A column that came later and may not be null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The table.
+    pub table: Table,
+    /// The column.
+    pub column: &'static str,
+    /// Schema version whose files all have it but the earliest.
+    pub since: u32,
+    /// What files without it are read to hold.
+    pub fill: Fill,
+}
+
+/// All columns that came after their table and may not be null. (A nullable one that a file lacks
+/// is null, and needs no line.) Whoever adds a column raises [`SCHEMA_VERSION`], and adds a line.
+pub const ADDED: &[Added] = &[
+    // It came with the events that it counts: files without it hold none.
+    Added {
+        table: Table::Captures,
+        column: "cache_events",
+        since: 1,
+        fill: Fill::Number(0),
+    },
+];
+
+/// What stands in for a column that a file lacks; `None`: null, or nothing can.
+pub fn fill(table: Table, column: &str) -> Option<Fill> {
+    let added = ADDED.iter();
+    let mut found = added.filter(|a| a.table == table && a.column == column);
+    found.next().map(|a| a.fill)
+}
+
 /// One column: its name, type and meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Fabric, read, run, small};
+use common::{Fabric, count, read, run, small};
 use pgtrace_ingest::error::IngestError;
 use pgtrace_ingest::pipeline::Options;
 use pgtrace_ingest::schema::Table;
@@ -29,16 +29,6 @@ fn contents(dataset: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             (folder, std::fs::read(dataset.join(&f.path)).unwrap())
         })
         .collect()
-}
-
-/// Files below a folder.
-fn count(folder: &Path) -> usize {
-    let entries = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().path());
-    entries
-        .map(|p| if p.is_dir() { count(&p) } else { 1 })
-        .sum()
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 pub mod describe;
 mod error;
+mod older;
 pub mod output;
 mod pool;
 mod prune;

@@ -11,6 +11,8 @@ use pgtrace_ingest::manifest::{FileEntry, Span};
 pub(crate) fn bounds(file: &FileEntry, column: &str) -> Option<(ScalarValue, ScalarValue)> {
     let pages = || file.objects.iter();
     match column {
+        // Of several captures: which ones, the manifest does not say.
+        "capture_id" if file.capture_id.is_empty() => None,
         "capture_id" => {
             let text = ScalarValue::from(file.capture_id.as_str());
             let id = ScalarValue::Dictionary(Box::new(DataType::Int32), Box::new(text));

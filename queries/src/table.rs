@@ -27,6 +27,7 @@ use pgtrace_ingest::dataset::Dataset;
 use pgtrace_ingest::manifest::FileEntry;
 use pgtrace_ingest::schema::Table;
 
+use crate::older::OlderFiles;
 use crate::prune;
 use crate::reader::NamedReaders;
 use crate::stats::{merged, statistics};
@@ -202,6 +203,7 @@ impl TableProvider for ManifestTable {
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .with_output_ordering(orders)
+            .with_expr_adapter(Some(Arc::new(OlderFiles(self.table))))
             .build();
         Ok(DataSourceExec::from_data_source(scan))
     }

@@ -97,7 +97,7 @@ impl Fabricator {
         }
     }
 
-    /// Writes one file and names it in the manifest.
+    /// Writes one file and names it in the manifest; its columns are those of the batches.
     pub fn file(&mut self, table: Table, path: &str, batches: &[RecordBatch], entry: FileEntry) {
         let full = self.root.join(path);
         fs::create_dir_all(full.parent().unwrap()).unwrap();
@@ -106,7 +106,7 @@ impl Fabricator {
             .build();
         let mut writer = ArrowWriter::try_new(
             File::create(&full).unwrap(),
-            table.arrow_schema(),
+            batches.first().map_or(table.arrow_schema(), |b| b.schema()),
             Some(properties),
         )
         .unwrap();
