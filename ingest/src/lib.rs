@@ -7,6 +7,7 @@
 
 pub mod clocks;
 pub mod dataset;
+pub mod doctor;
 mod encode;
 pub mod error;
 pub mod inspect;
@@ -21,6 +22,7 @@ pub mod report;
 pub mod row;
 pub mod schema;
 pub mod source;
+pub mod store;
 pub mod survey;
 pub mod tables;
 mod upload;
