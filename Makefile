@@ -4,18 +4,20 @@
 #   make test     every test, the virtual machine with the real module included
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build static deps deps-vm deps-test lint unit vm-test torture-kernel vm-selftest notebooks interop vm-record bench bench-kernel accept kmod clean
+.PHONY: help demo test build static deps deps-vm deps-test lint unit s3-server vm-test torture-kernel vm-selftest notebooks interop vm-record bench bench-kernel accept kmod clean
 
 ROOT := $(CURDIR)
 BIN := target/debug
 STATIC_TARGET := x86_64-unknown-linux-gnu
 STATIC := target/$(STATIC_TARGET)/debug/pgtrace-capture
 VENV := .venv
+S3_VENV := .venv-s3
 DEMO := target/demo
 export PGTRACE_CAPTURE_STATIC := $(ROOT)/$(STATIC)
 export PGTRACE_CAPTURE_RELEASE ?= $(ROOT)/target/$(STATIC_TARGET)/release/pgtrace-capture
 export PGTRACE_INGEST := $(ROOT)/$(BIN)/pgtrace-ingest
 export PGTRACE_SQL := $(ROOT)/$(BIN)/pgtrace-sql
+export PGTRACE_S3_SERVER := $(ROOT)/$(S3_VENV)/bin/moto_server
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,8 +60,15 @@ lint: deps-test ## formatting, clippy, licences, one arrow and one DataFusion, s
 		[ "$$n" = 1 ] || { echo "Cargo.lock holds $$n versions of $$c, expected 1" >&2; exit 1; }; done
 	shellcheck -x -P SCRIPTDIR .ci/run testdata/*.sh kmod/vm/*.sh packaging/*.sh
 
-unit: build ## cargo tests of the three crates
+unit: build s3-server ## cargo tests of the three crates
 	cargo test --locked --workspace
+
+s3-server: deps-test $(S3_VENV)/stamp ## the S3-compatible server that tests talk to
+
+$(S3_VENV)/stamp: ingest/tests/s3-requirements.txt
+	python3 -m venv $(S3_VENV)
+	$(S3_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 vm-test: build static deps-test ## the real module in real kernels, against known reference strings
 	@bash kmod/vm/test.sh
@@ -137,4 +146,4 @@ accept: ## rewrite the expected output of the SQL views' worked examples, then l
 	PGTRACE_ACCEPT=1 cargo test -p pgtrace-sql --test slt
 
 clean: ## what building made (the cache of the virtual machine stays: rm -r .cache)
-	rm -rf target $(VENV)
+	rm -rf target $(VENV) $(S3_VENV)

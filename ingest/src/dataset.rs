@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -13,6 +14,7 @@ use url::Url;
 
 use crate::local;
 use crate::manifest::{self, FileEntry, Manifest, ManifestError};
+use crate::store::{self, Tries, may_pass, patiently};
 
 /// What can go wrong with a dataset as a whole. Every variant names the place.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,18 @@ pub enum DatasetError {
         location: String,
         /// The version that was to be committed.
         version: u64,
+    },
+    /// The store failed before it said whether it took a commit.
+    #[error(
+        "{location}: version {version} may have been committed or not, the store did not say: {cause}; run it again, which adds nothing twice"
+    )]
+    Unsure {
+        /// The dataset, as the user named it.
+        location: String,
+        /// The version that was to be committed.
+        version: u64,
+        /// The store's own words.
+        cause: object_store::Error,
     },
     /// The location is not a path or a URL that can be used.
     #[error("{location}: {detail}")]
@@ -185,7 +199,8 @@ impl Dataset {
     ///
     /// # Errors
     /// [`DatasetError::Conflict`] if that version exists already: reload, build
-    /// upon what is there, and commit again.
+    /// upon what is there, and commit again. [`DatasetError::Unsure`] if the
+    /// store broke down meanwhile: files of `next` must stay, it may name them.
     pub async fn commit(&mut self, next: Manifest) -> Result<(), DatasetError> {
         let path = self.path(&format!(
             "{}/{}",
@@ -195,7 +210,7 @@ impl Dataset {
         let json = next
             .to_json()
             .map_err(|cause| self.manifest_error(&path, cause))?;
-        if self.put_new(&path, json).await? {
+        if self.put_new(&path, next.version, json).await? {
             self.manifest = next;
             return Ok(());
         }
@@ -206,7 +221,7 @@ impl Dataset {
     }
 
     /// Puts a manifest where there must be none; whether it is there now.
-    async fn put_new(&self, path: &Path, json: Vec<u8>) -> Result<bool, DatasetError> {
+    async fn put_new(&self, path: &Path, version: u64, json: Vec<u8>) -> Result<bool, DatasetError> {
         if let Some(root) = self.folder.clone() {
             let at = root.join(path.as_ref());
             let put = tokio::task::spawn_blocking(move || {
@@ -228,18 +243,33 @@ impl Dataset {
                 cause,
             });
         }
-        let payload = PutPayload::from(json.clone());
-        let options = PutOptions::from(PutMode::Create);
-        match self.store.put_opts(path, payload, options).await {
-            Ok(_) => Ok(true),
-            // The answer to a put may be lost on its way: when it is tried again, what is there
-            // already is our own. Files are named after their runs, so the same text is.
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                let there = async { self.store.get(path).await?.bytes().await }.await;
-                let there = there.map_err(|e| store_error(&self.location, e))?;
-                Ok(there == json)
+        let json = Bytes::from(json);
+        let mut tries = Tries::new();
+        loop {
+            let options = PutOptions::from(PutMode::Create);
+            let payload = PutPayload::from(json.clone());
+            let cause = match self.store.put_opts(path, payload, options).await {
+                Ok(_) => return Ok(true),
+                Err(cause) => cause,
+            };
+            let taken = matches!(cause, object_store::Error::AlreadyExists { .. });
+            if !taken && !may_pass(&cause) {
+                return Err(store_error(&self.location, cause));
             }
-            Err(cause) => Err(store_error(&self.location, cause)),
+            // It may be ours: the answer to a put can get lost, and the put be repeated. Files are named after their
+            // runs, so the same text is ours.
+            match patiently(|| async { self.store.get(path).await?.bytes().await }).await {
+                Ok(stored) => return Ok(stored == json),
+                // Not there, and not to be seen yet: a put that failed, or a race that nobody has won yet.
+                Err(object_store::Error::NotFound { .. }) if tries.again().await => {}
+                Err(_) => {
+                    return Err(DatasetError::Unsure {
+                        location: self.location.clone(),
+                        version,
+                        cause,
+                    });
+                }
+            }
         }
     }
 
@@ -330,19 +360,20 @@ impl Dataset {
         let folder = manifest::FOLDER
             .split('/')
             .fold(prefix.clone(), |path, part| path.join(part));
-        let newest = store
-            .list(Some(&folder))
-            .try_fold(None, |newest: Option<u64>, object| async move {
+        let newest = patiently(|| {
+            let listed = store.list(Some(&folder));
+            listed.try_fold(None, |newest: Option<u64>, object| async move {
                 let version = object.location.filename().and_then(Manifest::version_of);
                 Ok(newest.max(version))
             })
-            .await
-            .map_err(|e| store_error(location, e))?;
+        })
+        .await
+        .map_err(|e| store_error(location, e))?;
         let Some(version) = newest else {
             return Ok((store, prefix, None));
         };
         let path = folder.join(Manifest::file_name(version));
-        let bytes = async { store.get(&path).await?.bytes().await }
+        let bytes = patiently(|| async { store.get(&path).await?.bytes().await })
             .await
             .map_err(|e| store_error(location, e))?;
         let manifest = Manifest::from_json(&bytes)
@@ -391,9 +422,8 @@ async fn first_inhabitant(
     prefix: &Path,
 ) -> Result<Option<String>, DatasetError> {
     let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
-    let found = store
-        .list(prefix)
-        .try_next()
+    let first = || async { store.list(prefix).try_next().await };
+    let found = patiently(first)
         .await
         .map_err(|e| store_error(location, e))?;
     Ok(found.map(|object| object.location.to_string()))
@@ -413,26 +443,25 @@ fn folder_of(location: &str) -> Option<PathBuf> {
 }
 
 /// The store and prefix that a location names.
-fn connect(location: &str, create: bool) -> Result<(Arc<dyn ObjectStore>, Path), DatasetError> {
+pub(crate) fn connect(
+    location: &str,
+    create: bool,
+) -> Result<(Arc<dyn ObjectStore>, Path), DatasetError> {
     let unusable = |detail: String| DatasetError::Location {
         location: location.into(),
         detail,
     };
-    let url = match Url::parse(location) {
-        Ok(url) if location.contains("://") => url,
-        _ => return connect_folder(location, FsPath::new(location), create),
-    };
+    if !store::is_url(location) {
+        return connect_folder(location, FsPath::new(location), create);
+    }
+    let url = store::parse(location).map_err(unusable)?;
     if url.scheme() == "file" {
         let folder: PathBuf = url
             .to_file_path()
             .map_err(|()| unusable("a file URL needs an absolute path".into()))?;
         return connect_folder(location, &folder, create);
     }
-    let options = std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let (store, prefix) = object_store::parse_url_opts(&url, options)
-        .map_err(|e| unusable(format!("cannot be opened: {e}")))?;
-    Ok((Arc::from(store), prefix))
+    store::open(&url).map_err(unusable)
 }
 
 /// A local folder is a store of its own, so that odd names in the path above it

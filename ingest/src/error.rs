@@ -20,8 +20,30 @@ pub enum IngestError {
     /// The input names no chunk at all.
     #[error("{}: no raw chunks (*.pgt) in this folder", path.display())]
     NoChunks {
-        /// The folder.
+        /// The folder, or the URL.
         path: PathBuf,
+    },
+    /// A pattern of the input fits nothing.
+    #[error("{pattern}: no file fits this pattern")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A URL of the input is none, or none that can be used.
+    #[error("{url}: {detail}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// An object store of the input failed.
+    #[error("{url}: {cause}")]
+    InputStore {
+        /// The URL that was asked for.
+        url: String,
+        /// The store's own words.
+        cause: object_store::Error,
     },
     /// A chunk cannot be used at all.
     #[error(transparent)]

@@ -1,11 +1,12 @@
 //! A chunk as text: its header, then one line a record, for people who debug.
 
 use std::io::Write;
-use std::path::Path;
 
-use pgtrace_capture::chunk::{BlockKind, ChunkError, ChunkReader, Step};
+use pgtrace_capture::chunk::{BlockKind, ChunkError, Step};
 use pgtrace_capture::record::Record;
 use pgtrace_capture::wire::{self, Item};
+
+use crate::source::Place;
 
 /// Why a chunk could not be shown.
 #[derive(Debug, thiserror::Error)]
@@ -18,17 +19,17 @@ pub enum InspectError {
     Write(#[from] std::io::Error),
 }
 
-/// Writes the chunk at `path` as text to `out`. Gives whether it has damage.
+/// Writes the chunk at `place` as text to `out`. Gives whether it has damage.
 ///
 /// # Errors
 /// A chunk whose header cannot be used, or `out` that cannot be written.
-pub fn inspect(path: &Path, out: &mut dyn Write) -> Result<bool, InspectError> {
-    let mut reader = ChunkReader::open(path)?;
+pub fn inspect(place: &Place, out: &mut dyn Write) -> Result<bool, InspectError> {
+    let mut reader = place.chunk()?;
     let h = reader.header().clone();
     writeln!(
         out,
         "chunk {} capture {} boot {} kernel {} page_size {} order {:?} cpu {} index {} monotonic_ns {} utc_ns {} settings {}",
-        path.display(),
+        place,
         h.capture_id,
         h.boot_id,
         h.kernel,

@@ -11,10 +11,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pgtrace_capture::help_files::{self, More};
 use pgtrace_capture::units;
 use pgtrace_ingest::compact;
+use pgtrace_ingest::doctor::doctor;
 use pgtrace_ingest::inspect::{InspectError, inspect};
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
-use pgtrace_ingest::source::files;
+use pgtrace_ingest::source::places;
+use pgtrace_ingest::store;
 
 /// Turns raw chunks into a partitioned Parquet dataset that anyone can question in SQL.
 #[derive(Parser)]
@@ -23,7 +25,10 @@ use pgtrace_ingest::source::files;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Exit codes: 0 good; 1 done, but the trace has losses or damage (see the dataset's table `losses`); \
-    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less\n  pgtrace-ingest compact dataset"
+    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less\n  \
+    pgtrace-ingest compact dataset\n  \
+    pgtrace-ingest s3://traces/monday/ --to s3://traces/datasets/monday\n  \
+    zstdcat monday.pgt.zst | pgtrace-ingest - --to dataset"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -37,7 +42,7 @@ enum Command {
     /// Shows raw chunks as text: the header, then one line a record.
     #[command(after_help = "Example:\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less")]
     Inspect {
-        /// Raw chunks: files, or folders of them.
+        /// Raw chunks: files, folders, patterns or URLs of them; -: from standard input.
         #[arg(required = true)]
         raw: Vec<PathBuf>,
     },
@@ -48,6 +53,15 @@ enum Command {
         pgtrace-ingest compact dataset"
     )]
     Compact(CompactArgs),
+    /// Tells whether several programs may write to datasets in this place at the same time.
+    ///
+    /// Races writers for one object, as commits do. Exit code 1: the store lets several of them win.
+    #[command(after_help = "Example:\n  pgtrace-ingest doctor s3://traces/datasets")]
+    Doctor {
+        /// Where datasets are, or one of them: a folder or a URL.
+        #[arg(value_name = "PLACE")]
+        place: String,
+    },
 }
 
 #[derive(Args)]
@@ -70,10 +84,11 @@ struct CompactArgs {
 
 #[derive(Args)]
 struct IngestArgs {
-    /// Raw chunks, or folders of them (*.pgt).
+    /// Raw chunks: files, folders of them (*.pgt), patterns in quotes, URLs (s3://, gs://, az://, https://); -:
+    /// from standard input, end to end.
     #[arg(required = true)]
     raw: Vec<PathBuf>,
-    /// Dataset: a folder or a URL; made if it is not there.
+    /// Dataset: a folder or a URL (s3://, gs://, az://); made if it is not there.
     #[arg(long, required = true, value_name = "DATASET")]
     to: Option<String>,
     /// Folders of a new dataset, in this order [default: uid,pid,slice].
@@ -133,7 +148,29 @@ const MORE: More<'_> = More {
             "a marker for each run that is writing; of one that was killed, until the next run has cleaned up",
         ),
     ],
-    environment: &[],
+    environment: &[
+        (
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION",
+            "who reads and writes s3://, and where; without keys, the machine's own role is asked for",
+        ),
+        (
+            "AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, AWS_SKIP_SIGNATURE",
+            "another S3-compatible server; true: by plain HTTP; true: without credentials",
+        ),
+        (
+            "AWS_TIMEOUT, AWS_CONNECT_TIMEOUT",
+            "how long one request and one connection may take, like \"30 s\"",
+        ),
+        (
+            "GOOGLE_SERVICE_ACCOUNT, AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY",
+            "the same for gs:// and az://",
+        ),
+        (
+            store::PATIENCE,
+            "how long a request to a store that fails is repeated [default: 180s]",
+        ),
+        ("TMPDIR", "where standard input is kept meanwhile"),
+    ],
     see_also: &[("pgtrace-capture", "1"), ("pgtrace-sql", "1")],
 };
 
@@ -145,6 +182,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Inspect { raw }) => run_inspect(&raw),
         Some(Command::Compact(args)) => run_compact(&args),
+        Some(Command::Doctor { place }) => run_doctor(&place),
         None => run_ingest(cli.ingest),
     };
     match result {
@@ -206,12 +244,29 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A runtime for requests to object stores.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.context("cannot start worker threads")
+}
+
+/// Gives whether the place is unsafe.
+fn run_doctor(place: &str) -> anyhow::Result<bool> {
+    let verdict = runtime()?.block_on(doctor(place))?;
+    writeln!(std::io::stdout(), "{verdict}")?;
+    Ok(!verdict.is_safe())
+}
+
 fn run_inspect(raw: &[PathBuf]) -> anyhow::Result<bool> {
+    let runtime = runtime()?;
     let stdout = std::io::stdout().lock();
     let mut out = std::io::BufWriter::with_capacity(1 << 16, stdout);
     let mut damaged = false;
-    for path in &files(raw)? {
-        match inspect(path, &mut out) {
+    for place in &places(raw, runtime.handle())? {
+        match inspect(place, &mut out) {
             Ok(damage) => damaged |= damage,
             // Whoever reads has seen enough.
             Err(InspectError::Write(e)) if e.kind() == ErrorKind::BrokenPipe => return Ok(false),

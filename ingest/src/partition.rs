@@ -14,6 +14,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream;
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::file::writer::SerializedFileWriter;
@@ -25,7 +28,7 @@ use crate::error::IngestError;
 use crate::manifest::{FileEntry, PartitionKey};
 use crate::row::Row;
 use crate::schema::Table;
-use crate::upload::{PART, Upload};
+use crate::upload::{PART, Upload, briefly};
 
 /// Rows of the first stretch of a partition, and of the longest.
 const STRETCH: std::ops::RangeInclusive<usize> = 64..=16_384;
@@ -236,11 +239,9 @@ impl<'a> RefsWriter<'a> {
 
     /// Removes what was written, as far as possible: nobody can see it anyway.
     pub fn discard(mut self) -> Vec<FileEntry> {
-        for partition in &mut self.partitions {
-            if let Some(file) = partition.file.take() {
-                self.runtime.block_on(file.upload.abort());
-            }
-        }
+        let open = self.partitions.iter_mut().filter_map(|p| p.file.take());
+        let abort = join_all(open.map(|file| file.upload.abort()));
+        self.runtime.block_on(briefly(abort));
         std::mem::take(&mut self.written)
     }
 
@@ -490,10 +491,11 @@ async fn end(
 
 /// Removes files that no manifest names, as far as possible.
 pub(crate) async fn remove(dataset: &Dataset, files: &[FileEntry]) {
-    for file in files {
+    let remove = stream::iter(files).for_each_concurrent(8, |file| async {
         // Best effort: what stays is invisible to readers.
         let _ = dataset.store().delete(&dataset.path_of(file)).await;
-    }
+    });
+    briefly(remove).await;
 }
 
 fn path(layout: &Layout, (slice, uid, pid): Key, number: usize) -> String {

@@ -19,7 +19,7 @@ use crate::report::{CaptureReport, LossSum, Report};
 use crate::row::Context;
 use crate::runs::{self, Marker};
 use crate::schema::Table;
-use crate::source::{self, Recording};
+use crate::source::{self, Chunk, Recording};
 use crate::survey::{Survey, survey};
 use crate::tables;
 
@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self, IngestError> {
         let started = Instant::now();
         check(options)?;
-        let found = source::find(raw, options.keep_going)?;
+        let found = source::find(raw, options.keep_going, runtime.handle())?;
         for recording in &found.recordings {
             staging(options, recording)?;
         }
@@ -205,7 +205,10 @@ impl<'a> Run<'a> {
             }
         }
         if let Err(e) = self.publish(&mut written) {
-            self.remove(&written);
+            // A commit that may be there names them.
+            if !matches!(e, IngestError::Dataset(DatasetError::Unsure { .. })) {
+                self.remove(&written);
+            }
             return Err(e);
         }
         self.report.captures = written.into_iter().map(|w| w.report).collect();
@@ -343,7 +346,7 @@ impl<'a> Run<'a> {
                 && found != expected
             {
                 return Err(IngestError::Changed {
-                    path: first.path.clone(),
+                    path: first.place.label(),
                     cpu: *cpu,
                     expected,
                     found,
@@ -495,7 +498,8 @@ fn check(options: &Options) -> Result<(), IngestError> {
 /// takes. The other half is for encoding, uploads, names and the program itself.
 /// It depends on nothing but the input and the limit, so that files do too.
 fn staging(options: &Options, recording: &Recording) -> Result<u64, IngestError> {
-    let merging = BYTES_PER_CPU * recording.cpus.len() as u64;
+    let reading: u64 = recording.cpus.values().map(|c| read_ahead(c)).sum();
+    let merging = BYTES_PER_CPU * recording.cpus.len() as u64 + reading;
     let least = 2 * (merging + LEAST_STAGING);
     match options.memory >= least {
         true => Ok(options.memory / 2 - merging),
@@ -505,6 +509,12 @@ fn staging(options: &Options, recording: &Recording) -> Result<u64, IngestError>
             cpus: recording.cpus.len(),
         }),
     }
+}
+
+/// Bytes that reading one CPU's chunks takes, at most: one chunk is open at a time.
+fn read_ahead(chunks: &[Chunk]) -> u64 {
+    let each = chunks.iter().map(|c| c.place.read_ahead());
+    each.max().unwrap_or(0)
 }
 
 /// Open files that the system allows beside the chunks being read and the rest.

@@ -21,6 +21,7 @@ mod crc32c;
 mod header;
 mod reader;
 mod resync;
+mod seam;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 
 pub use header::ChunkHeader;
 pub use reader::{ChunkReader, DamageCause, Step};
+pub use seam::{Begins, CHUNK_MAGIC, END_BLOCK, begins, ends};
 pub use settings::{CpuTotals, Settings, Targets, Totals};
 pub use writer::ChunkWriter;
 

@@ -64,6 +64,11 @@ fn written(blocks: &[(BlockKind, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
+/// A finished chunk.
+pub(super) fn chunk_bytes() -> Vec<u8> {
+    written(&payloads())
+}
+
 type Blocks = Vec<(BlockKind, Vec<u8>)>;
 type Damages = Vec<(u64, u64, DamageCause, String)>;
 

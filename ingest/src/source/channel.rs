@@ -1,12 +1,9 @@
 //! The blocks of one CPU's chunks, in order, damage in its place.
 
-use std::fs::File;
-use std::io::BufReader;
-
 use pgtrace_capture::chunk::{BlockKind, ChunkError, ChunkReader, Step};
 use pgtrace_capture::wire::{self, ByteOrder, DecodeError};
 
-use super::Chunk;
+use super::{Chunk, Input};
 use crate::losses::Damage;
 
 /// What stands next in a CPU's chunks.
@@ -24,7 +21,7 @@ pub enum Piece {
 #[derive(Debug)]
 pub struct ChannelReader<'a> {
     chunks: std::slice::Iter<'a, Chunk>,
-    open: Option<(&'a Chunk, ChunkReader<BufReader<File>>)>,
+    open: Option<(&'a Chunk, ChunkReader<Input>)>,
     /// Index of the chunk that should follow, behind the first one.
     follows: Option<u32>,
     payload: Vec<u8>,
@@ -55,7 +52,7 @@ impl<'a> ChannelReader<'a> {
                 None => match self.chunks.next() {
                     Some(chunk) => {
                         let index = chunk.header.index;
-                        self.open = Some((chunk, ChunkReader::open(&chunk.path)?));
+                        self.open = Some((chunk, chunk.place.chunk()?));
                         let follows = self.follows.replace(index.saturating_add(1));
                         if follows.is_some_and(|follows| follows != index) {
                             return Ok(Some(Piece::Absent));

@@ -1,25 +1,32 @@
 //! Where records come from: raw chunks, found, identified and read in order.
 
 mod channel;
+mod locate;
+mod object;
+mod place;
 mod scan;
+mod spool;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use pgtrace_capture::chunk::{ChunkHeader, ChunkReader, EXTENSION};
+use pgtrace_capture::chunk::{ChunkHeader, file_name};
 use rayon::prelude::*;
+use tokio::runtime::Handle;
 
 pub use channel::{ChannelReader, Piece};
+pub use locate::places;
+pub use object::{Object, ObjectReader};
+pub use place::{Input, Place};
 pub use scan::{CpuScan, scan_cpu};
 
 use crate::error::IngestError;
 
-/// One raw file, identified by its content.
+/// One raw chunk, identified by its content.
 #[derive(Clone, Debug)]
 pub struct Chunk {
     /// Where it is.
-    pub path: PathBuf,
+    pub place: Place,
     /// BLAKE3 of its content, in hex.
     pub id: String,
     /// Its size.
@@ -29,10 +36,10 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// The file's name, for messages and the manifest.
+    /// The file's name, for messages and the manifest; without one, what the recorder would have called it.
     pub fn name(&self) -> String {
-        let name = self.path.file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
+        let usual = || file_name(self.header.cpu, self.header.index);
+        self.place.name().unwrap_or_else(usual)
     }
 }
 
@@ -66,15 +73,14 @@ pub struct Found {
     pub unusable: Vec<IngestError>,
 }
 
-/// Finds the chunks that `raw` names (files, or folders of `*.pgt`), and reads
-/// and identifies them.
+/// Finds the chunks that `raw` names (see [`places`]), reads and identifies them.
 ///
 /// # Errors
-/// A file that cannot be read, a folder without chunks, and (unless
-/// `keep_going`) a chunk whose header cannot be used.
-pub fn find(raw: &[PathBuf], keep_going: bool) -> Result<Found, IngestError> {
-    let paths = files(raw)?;
-    let chunks: Vec<Result<Chunk, IngestError>> = paths.par_iter().map(|p| identify(p)).collect();
+/// As [`places`]; a chunk that cannot be read, and (unless `keep_going`) one
+/// whose header cannot be used.
+pub fn find(raw: &[PathBuf], keep_going: bool, runtime: &Handle) -> Result<Found, IngestError> {
+    let places = places(raw, runtime)?;
+    let chunks: Vec<Result<Chunk, IngestError>> = places.into_par_iter().map(identify).collect();
     let mut found = Found::default();
     let mut recordings: BTreeMap<String, Recording> = BTreeMap::new();
     for chunk in chunks {
@@ -104,8 +110,8 @@ pub fn find(raw: &[PathBuf], keep_going: bool) -> Result<Found, IngestError> {
                     capture_id: recording.capture_id.clone(),
                     cpu: chunk.header.cpu,
                     index,
-                    first: other.path.clone(),
-                    second: chunk.path,
+                    first: other.place.label(),
+                    second: chunk.place.label(),
                 });
             }
             _ => chunks.insert(at, chunk),
@@ -115,56 +121,20 @@ pub fn find(raw: &[PathBuf], keep_going: bool) -> Result<Found, IngestError> {
     Ok(found)
 }
 
-/// The files that `raw` names: files as they are, of folders their `*.pgt`, by name.
-///
-/// # Errors
-/// A file or folder that cannot be read, a folder without chunks.
-pub fn files(raw: &[PathBuf]) -> Result<Vec<PathBuf>, IngestError> {
-    let mut paths = Vec::new();
-    for path in raw {
-        let meta = std::fs::metadata(path).map_err(|e| input(path, e))?;
-        match meta.is_dir() {
-            true => paths.extend(chunks_in(path)?),
-            false => paths.push(path.clone()),
-        }
-    }
-    Ok(paths)
-}
-
-fn input(path: &Path, cause: std::io::Error) -> IngestError {
-    IngestError::Input {
-        path: path.into(),
-        cause,
-    }
-}
-
-fn chunks_in(folder: &Path) -> Result<Vec<PathBuf>, IngestError> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| input(folder, e))? {
-        let path = entry.map_err(|e| input(folder, e))?.path();
-        if path.extension().is_some_and(|e| e == EXTENSION) {
-            paths.push(path);
-        }
-    }
-    if paths.is_empty() {
-        return Err(IngestError::NoChunks {
-            path: folder.into(),
-        });
-    }
-    paths.sort();
-    Ok(paths)
-}
-
 /// Header first, so that a file that is no chunk is told before it is read whole.
-fn identify(path: &Path) -> Result<Chunk, IngestError> {
-    let header = ChunkReader::open(path)?.header().clone();
-    let file = File::open(path).map_err(|e| input(path, e))?;
+fn identify(place: Place) -> Result<Chunk, IngestError> {
+    let header = place.chunk()?.header().clone();
+    let input = |cause| IngestError::Input {
+        path: place.label(),
+        cause,
+    };
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file).map_err(|e| input(path, e))?;
+    let bytes = place.open().map_err(input)?;
+    hasher.update_reader(bytes).map_err(input)?;
     Ok(Chunk {
-        path: path.into(),
         id: hasher.finalize().to_hex().to_string(),
         bytes: hasher.count(),
+        place,
         header,
     })
 }
