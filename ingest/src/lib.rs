@@ -24,3 +24,4 @@ pub mod source;
 pub mod survey;
 pub mod tables;
 mod upload;
+pub mod verify;

@@ -1,6 +1,8 @@
 //! `pgtrace-ingest`: raw chunks to a partitioned Parquet dataset.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+mod cli;
+
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,10 +11,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pgtrace_capture::help_files::{self, More};
 use pgtrace_capture::units;
-use pgtrace_ingest::inspect::{InspectError, inspect};
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
-use pgtrace_ingest::source::files;
 
 /// Turns raw chunks into a partitioned Parquet dataset that anyone can question in SQL.
 #[derive(Parser)]
@@ -21,7 +21,7 @@ use pgtrace_ingest::source::files;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Exit codes: 0 good; 1 done, but the trace has losses or damage (see the dataset's table `losses`); \
-    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less"
+    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest verify dataset\n  pgtrace-ingest inspect recording/ | less"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -32,13 +32,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows raw chunks as text: the header, then one line a record.
-    #[command(after_help = "Example:\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less")]
-    Inspect {
-        /// Raw chunks: files, or folders of them.
-        #[arg(required = true)]
-        raw: Vec<PathBuf>,
-    },
+    /// Shows raw chunks as text: what the recording is, then one line a record.
+    #[command(
+        after_help = "Exit codes: 0 good; 1 shown, but there is damage; 2 error.\n\nExamples:\n  \
+        pgtrace-ingest inspect recording/cpu000-000000.pgt | less\n  \
+        pgtrace-ingest inspect recording/ --summary\n  \
+        pgtrace-ingest inspect recording/ --merge --names --kind ref --path '/data/*' --from 2s --to 3s\n  \
+        pgtrace-ingest inspect recording/ --format ndjson --kind ref --pid 4242 --limit 1000 | jq .page"
+    )]
+    Inspect(Box<cli::inspect::InspectArgs>),
+    /// Checks that a recording or a dataset is what it claims to be, and prints a report, a line a rule.
+    #[command(
+        after_help = "Of a recording: structure and CRCs, the recorder's totals, every hole in the numbers told as a loss, time, names before \
+        use, addresses within their mappings. Of a dataset: its manifest and files, every reference there once and in order, \
+        ranges, folders, time, names, losses.\n\n\
+        Exit codes: 0 all holds; 1 something does not; 2 error.\n\nExamples:\n  \
+        pgtrace-ingest verify recording/\n  pgtrace-ingest verify dataset"
+    )]
+    Verify(cli::verify::VerifyArgs),
 }
 
 #[derive(Args)]
@@ -109,7 +120,8 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let result = match cli.command {
-        Some(Command::Inspect { raw }) => run_inspect(&raw),
+        Some(Command::Inspect(args)) => cli::inspect::run(*args),
+        Some(Command::Verify(args)) => cli::verify::run(&args),
         None => run_ingest(cli.ingest),
     };
     match result {
@@ -154,22 +166,4 @@ fn progress_bar() -> ProgressBar {
     let style =
         ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} references, {eta} left");
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn run_inspect(raw: &[PathBuf]) -> anyhow::Result<bool> {
-    let stdout = std::io::stdout().lock();
-    let mut out = std::io::BufWriter::with_capacity(1 << 16, stdout);
-    let mut damaged = false;
-    for path in &files(raw)? {
-        match inspect(path, &mut out) {
-            Ok(damage) => damaged |= damage,
-            // Whoever reads has seen enough.
-            Err(InspectError::Write(e)) if e.kind() == ErrorKind::BrokenPipe => return Ok(false),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    match out.flush() {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
-        other => Ok(other.map(|()| damaged)?),
-    }
 }

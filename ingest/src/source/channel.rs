@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::path::Path;
 
 use pgtrace_capture::chunk::{BlockKind, ChunkError, ChunkReader, Step};
 use pgtrace_capture::wire::{self, ByteOrder, DecodeError};
@@ -90,6 +91,18 @@ impl<'a> ChannelReader<'a> {
     /// Bytes of the block that [`ChannelReader::next_piece`] found last.
     pub fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// The chunk that is open, and where in it the payload begins.
+    pub fn position(&self) -> Option<(&Path, u64)> {
+        let (chunk, _) = self.open.as_ref()?;
+        Some((&chunk.path, self.offset))
+    }
+
+    /// Byte `at` of the payload, for people: file and byte offset.
+    pub fn place(&self, at: u64) -> String {
+        let name = self.open.as_ref().map(|(chunk, _)| chunk.name());
+        format!("{}: byte {}", name.unwrap_or_default(), self.offset + at)
     }
 
     /// Byte order of the chunk that is open.
