@@ -10,6 +10,7 @@ use arrow::datatypes::{
 use futures::StreamExt;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
+use pgtrace_capture::units::show_count;
 use tokio::runtime::Handle;
 
 use super::small::Facts;
@@ -71,10 +72,20 @@ impl FileRules {
         self.ranges.merge(other.ranges);
         self.folders.merge(other.folders);
         self.names.merge(other.names);
+        self.nameless += other.nameless;
         for (capture, rows) in other.rows {
             let sum = self.rows.entry(capture).or_default();
             sum.refs += rows.refs;
             sum.cache_events += rows.cache_events;
+        }
+    }
+
+    /// Tells what was counted in all files.
+    pub(super) fn tell(&mut self) {
+        if self.nameless > 0 {
+            let count = show_count(self.nameless);
+            self.names
+                .note(format!("{count} rows have no name: names were lost"));
         }
     }
 
@@ -403,9 +414,8 @@ impl<'a> RefsCheck<'a> {
         self.rules.names.check(1);
         let Some(facts) = self.facts else { return };
         let known_object = facts.objects.contains(&object);
-        // The pid alone: its start was not recorded. Pid 0 is nobody who was traced.
-        let known_process = upid == u64::from(pid) || facts.processes.contains(&upid);
-        if known_object && known_process && (upid != u64::from(pid) || pid == 0) {
+        // Pid 0 is nobody who was traced.
+        if known_object && (pid == 0 || facts.processes.contains(&upid)) {
             return;
         }
         if facts.names_lost() {
@@ -431,12 +441,6 @@ impl<'a> RefsCheck<'a> {
             rules
                 .footers
                 .violation(|| format!("{}: {wrong}", file.path));
-        }
-        if rules.nameless > 0 {
-            let (path, count) = (&file.path, rules.nameless);
-            rules.names.note(format!(
-                "{path}: {count} rows have no name: names were lost"
-            ));
         }
         rules.rows.insert(file.capture_id.clone(), rows);
     }

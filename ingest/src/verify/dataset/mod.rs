@@ -184,6 +184,7 @@ fn contents(
     for file in checked {
         rules.merge(file);
     }
+    rules.tell();
     let mut captures = Rule::new(
         "captures",
         "captures, whose rows, losses and page-cache events come to what is said of them",

@@ -157,7 +157,15 @@ fn account(all: &[Loss], structure: &mut Rule, losses: &mut Rule) {
             )
         };
         match loss.cause {
-            "corrupt" | "truncated" => structure.violation(place),
+            // Damage that cost nothing: names that stand elsewhere, too.
+            "corrupt" | "truncated" if loss.count == Some(0) => {
+                structure.violation(|| {
+                    format!("{}: {}", loss.cause, loss.detail.as_deref().unwrap_or(""))
+                });
+            }
+            "corrupt" | "truncated" => {
+                structure.violation(|| format!("{}: {}", loss.cause, place()))
+            }
             OVERWRITTEN => overwritten += count,
             "unknown_record" => unknown += count,
             "missing" => {
