@@ -67,7 +67,9 @@ pub(super) fn check(
             last: BTreeMap::new(),
             steps: 0,
         };
-        let clocks = Steps::of(facts.get(id));
+        let known = facts.get(id);
+        let anchors = known.map(|f| f.anchors.clone()).unwrap_or_default();
+        let clocks = Steps::of(anchors, known.is_some_and(|f| f.rotated));
         let cells = (memory / 4 / CELL).clamp(1 << 16, 1 << 32);
         let mut from = 0;
         // A manifest that lies must not make us go on for ever.
@@ -228,8 +230,7 @@ struct Steps {
 }
 
 impl Steps {
-    fn of(facts: Option<&Facts>) -> Self {
-        let mut anchors = facts.map(|f| f.anchors.clone()).unwrap_or_default();
+    fn of(mut anchors: Vec<(u64, u64)>, rotated: bool) -> Self {
         anchors.sort_unstable();
         let step = |pair: &[(u64, u64)]| {
             let &[(mono, utc), (mono_then, utc_then)] = pair else {
@@ -240,7 +241,7 @@ impl Steps {
         };
         Self {
             back: anchors.windows(2).filter_map(step).collect(),
-            close_ns: match facts.is_some_and(|f| f.rotated) {
+            close_ns: match rotated {
                 true => ROTATED_NS,
                 false => CLOSE_NS,
             },
@@ -262,12 +263,9 @@ mod tests {
 
     #[test]
     fn a_step_back_is_the_clocks_only_where_it_was_read() {
-        let facts = Facts {
-            // 10 s on, the wall clock has gained 7 s only: it was set back by 3 s.
-            anchors: vec![(10_000_000_000, 107_000_000_000), (0, 100_000_000_000)],
-            ..Facts::default()
-        };
-        let steps = Steps::of(Some(&facts));
+        // 10 s on, the wall clock has gained 7 s only: it was set back by 3 s.
+        let anchors = vec![(10_000_000_000, 107_000_000_000), (0, 100_000_000_000)];
+        let steps = Steps::of(anchors, false);
         assert!(steps.explain(109_999_999_999, 107_000_000_001));
         assert!(
             !steps.explain(109_999_999_999, 106_999_999_999),
@@ -281,7 +279,7 @@ mod tests {
             steps.explain(105_000_900_000, 105_000_000_000),
             "close enough"
         );
-        assert!(!Steps::of(None).explain(105_002_000_000, 105_000_000_000));
+        assert!(!Steps::of(Vec::new(), false).explain(105_002_000_000, 105_000_000_000));
     }
 
     #[test]
