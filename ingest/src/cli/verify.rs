@@ -1,8 +1,10 @@
 //! `pgtrace-ingest verify`.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Args;
+use indicatif::ProgressBar;
 use pgtrace_capture::units;
 use pgtrace_ingest::verify::{Options, verify};
 
@@ -26,10 +28,23 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
         memory: args.memory,
         threads: args.threads,
     };
-    let report = verify(&args.inputs, &options)?;
+    let spinner = spinner();
+    let report = verify(&args.inputs, &options);
+    spinner.finish_and_clear();
+    let report = report?;
     let text = report.to_string();
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     super::unless_closed(written)?;
     Ok(!report.holds())
+}
+
+/// Shows that something goes on, to who watches.
+fn spinner() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message("checking");
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
 }

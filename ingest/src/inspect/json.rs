@@ -3,11 +3,65 @@
 use std::io::{self, Write};
 
 use pgtrace_capture::record::{Access, Record};
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer as _};
-use serde_json::ser::{CompactFormatter, Serializer};
 
-type Map<'a, 'w> = serde_json::ser::Compound<'a, &'w mut Vec<u8>, CompactFormatter>;
+/// An object being written. By hand, because there are millions: the general way takes several times as long.
+struct Object {
+    line: Vec<u8>,
+}
+
+/// What a field may hold.
+trait Value {
+    fn write(&self, line: &mut Vec<u8>) -> io::Result<()>;
+}
+
+macro_rules! plain_value {
+    ($($kind:ty),+) => {$(
+        impl Value for $kind {
+            fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
+                write!(line, "{self}")
+            }
+        }
+    )+};
+}
+
+plain_value!(u8, u16, u32, u64, bool);
+
+impl Value for str {
+    fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
+        let plain = |b: u8| b >= b' ' && b != b'"' && b != b'\\';
+        if self.bytes().all(plain) {
+            line.push(b'"');
+            line.extend_from_slice(self.as_bytes());
+            line.push(b'"');
+            return Ok(());
+        }
+        Ok(serde_json::to_writer(line, self)?)
+    }
+}
+
+impl Value for String {
+    fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
+        self.as_str().write(line)
+    }
+}
+
+impl<T: Value + ?Sized> Value for &T {
+    fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
+        (**self).write(line)
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Some(value) => value.write(line),
+            None => {
+                line.extend_from_slice(b"null");
+                Ok(())
+            }
+        }
+    }
+}
 
 /// Writes a record and a newline.
 pub(super) fn line(
@@ -55,32 +109,32 @@ pub(super) fn damage_text(detail: &str, out: &mut dyn Write) -> io::Result<()> {
     })
 }
 
-fn object(
-    out: &mut dyn Write,
-    fill: impl FnOnce(&mut Map<'_, '_>) -> serde_json::Result<()>,
-) -> io::Result<()> {
-    let mut line = Vec::with_capacity(512);
-    let mut serializer = Serializer::new(&mut line);
-    let mut map = serializer.serialize_map(None)?;
-    fill(&mut map)?;
-    map.end()?;
-    line.push(b'\n');
-    out.write_all(&line)
+fn object(out: &mut dyn Write, fill: impl FnOnce(&mut Object) -> io::Result<()>) -> io::Result<()> {
+    let mut to = Object {
+        line: Vec::with_capacity(512),
+    };
+    to.line.push(b'{');
+    fill(&mut to)?;
+    to.line.extend_from_slice(b"}\n");
+    out.write_all(&to.line)
 }
 
-fn put<T: Serialize>(to: &mut Map<'_, '_>, name: &str, value: T) -> serde_json::Result<()> {
-    to.serialize_entry(name, &value)
+/// Adds a field; names need no escapes.
+fn put<T: Value>(to: &mut Object, name: &str, value: T) -> io::Result<()> {
+    if to.line.len() > 1 {
+        to.line.push(b',');
+    }
+    to.line.push(b'"');
+    to.line.extend_from_slice(name.as_bytes());
+    to.line.extend_from_slice(b"\":");
+    value.write(&mut to.line)
 }
 
-fn maybe<T: Serialize>(
-    to: &mut Map<'_, '_>,
-    name: &str,
-    value: Option<T>,
-) -> serde_json::Result<()> {
+fn maybe<T: Value>(to: &mut Object, name: &str, value: Option<T>) -> io::Result<()> {
     value.map_or(Ok(()), |value| put(to, name, value))
 }
 
-fn fields(record: &Record, to: &mut Map<'_, '_>) -> serde_json::Result<()> {
+fn fields(record: &Record, to: &mut Object) -> io::Result<()> {
     match record {
         Record::Ref(r) => {
             put(to, "pid", r.tgid)?;
@@ -208,10 +262,10 @@ fn fields(record: &Record, to: &mut Map<'_, '_>) -> serde_json::Result<()> {
 }
 
 fn area(
-    to: &mut Map<'_, '_>,
+    to: &mut Object,
     (start, end, page): (u64, u64, u64),
     [read, write, exec, shared]: [bool; 4],
-) -> serde_json::Result<()> {
+) -> io::Result<()> {
     put(to, "start_addr", start)?;
     put(to, "end_addr", end)?;
     put(to, "page", page)?;
