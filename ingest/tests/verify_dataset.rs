@@ -300,6 +300,23 @@ fn manifest() {
 }
 
 #[test]
+fn a_manifest_that_claims_the_impossible() {
+    let place = Place::of(&fabric());
+    place.edit(|m| {
+        m.captures[0].refs = u64::MAX;
+        m.captures[0].lost = u64::MAX;
+        for file in m.tables.values_mut().flatten() {
+            (file.rows, file.bytes) = (u64::MAX, u64::MAX);
+        }
+    });
+    let report = place.check();
+    let broken = broken(&report);
+    for rule in ["manifest", "files", "sequence", "captures"] {
+        assert!(broken.contains(&rule), "{rule} in {report}");
+    }
+}
+
+#[test]
 fn litter_is_no_violation() {
     let place = Place::of(&fabric());
     std::fs::write(place.at().join("refs/left-over.parquet"), "x").unwrap();

@@ -415,6 +415,31 @@ fn mappings() {
     breaks(&lossy, nothing, &["mappings"], "found object 2 page 3");
 }
 
+#[test]
+fn numbers_and_times_at_their_ends_are_judged_too() {
+    let mut fabric = sound();
+    for cpu in &mut fabric.cpus {
+        cpu.next_ref = u64::MAX - 1;
+        let r = page_ref(u64::MAX, 20, 1, 3);
+        cpu.push_ref(PageRef {
+            addr: u64::MAX,
+            page: u64::MAX >> 12,
+            page_order: 31,
+            ..r
+        });
+        cpu.refs_lost = 0;
+    }
+    let mut huge = mapping(u64::MAX, 20, 1, 0);
+    if let Record::Mapping(m) = &mut huge {
+        (m.start, m.end, m.page) = (1, u64::MAX, u64::MAX);
+    }
+    fabric.cpus[1].push_name(huge);
+    let folder = tempfile::tempdir().unwrap();
+    fabric.write(folder.path());
+    let report = check(folder.path());
+    assert_eq!(broken(&report), ["losses"], "{report}");
+}
+
 /// Payload's place and length of the `n`th block of a kind.
 fn block(path: &Path, wanted: BlockKind, n: usize) -> (usize, usize) {
     let mut reader = ChunkReader::open(path).unwrap();

@@ -274,3 +274,26 @@ fn area(
     put(to, "exec", exec)?;
     put(to, "shared", shared)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn any_text_is_json_and_reads_back() {
+        for text in [
+            "",
+            "plain",
+            "a \"b\" \\ c",
+            "line\nfeed\u{1}",
+            "\u{e9}\u{1f600}\u{7f}",
+        ] {
+            let mut out = Vec::new();
+            damage_text(text, &mut out).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(json["detail"], text);
+            assert!(out.ends_with(b"}\n") && !out[..out.len() - 1].contains(&b'\n'));
+        }
+    }
+}

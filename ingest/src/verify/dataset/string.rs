@@ -45,6 +45,7 @@ pub(super) fn check(
     refs: &[(Table, &FileEntry)],
     facts: &BTreeMap<String, Facts>,
     manifest: &Manifest,
+    found: &dyn Fn(&str) -> u64,
     memory: u64,
 ) -> (Rule, Rule) {
     let mut sequence = Rule::new(
@@ -72,18 +73,15 @@ pub(super) fn check(
         let clocks = Steps::of(anchors, known.is_some_and(|f| f.rotated));
         let cells = (memory / 4 / CELL).clamp(1 << 16, 1 << 32);
         let mut from = 0;
-        // A manifest that lies must not make us go on for ever.
-        let rows = capture.refs.min(
-            files
-                .iter()
-                .map(|f| f.rows)
-                .sum::<u64>()
-                .saturating_add(cells),
-        );
+        // A manifest that claims what nobody has must not keep us looking for it.
+        let rows = capture.refs.min(found(id).saturating_add(cells));
         while from < rows {
             let count = cells.min(rows - from);
             state.window(reader, &files, from, count, &clocks);
             from += count;
+        }
+        if rows < capture.refs {
+            sequence.violation(|| gap(rows, capture.refs));
         }
         let (s, t) = state
             .rules

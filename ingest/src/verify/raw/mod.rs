@@ -113,7 +113,7 @@ fn title(recording: &Recording, survey: &Survey) -> String {
         recording.chunks().count(),
         recording.cpus.len(),
         show_bytes(recording.bytes()),
-        show_count(survey.facts.refs - survey.facts.cache_events)
+        show_count(survey.facts.refs.saturating_sub(survey.facts.cache_events))
     )
 }
 
@@ -166,8 +166,8 @@ fn account(all: &[Loss], structure: &mut Rule, losses: &mut Rule) {
             "corrupt" | "truncated" => {
                 structure.violation(|| format!("{}: {}", loss.cause, place()))
             }
-            OVERWRITTEN => overwritten += count,
-            "unknown_record" => unknown += count,
+            OVERWRITTEN => overwritten = overwritten.saturating_add(count),
+            "unknown_record" => unknown = unknown.saturating_add(count),
             "missing" => {
                 losses.check(count);
                 losses.violation(place);
