@@ -32,3 +32,4 @@ pub mod store;
 pub mod survey;
 pub mod tables;
 mod upload;
+pub mod verify;

@@ -79,7 +79,14 @@ pub struct Found {
 /// As [`places`]; a chunk that cannot be read, and (unless `keep_going`) one
 /// whose header cannot be used.
 pub fn find(raw: &[PathBuf], keep_going: bool, runtime: &Handle) -> Result<Found, IngestError> {
-    let places = places(raw, runtime)?;
+    recordings(places(raw, runtime)?, keep_going)
+}
+
+/// Reads and identifies the chunks at `places`.
+///
+/// # Errors
+/// As [`find`].
+pub fn recordings(places: Vec<Place>, keep_going: bool) -> Result<Found, IngestError> {
     let chunks: Vec<Result<Chunk, IngestError>> = places.into_par_iter().map(identify).collect();
     let mut found = Found::default();
     let mut recordings: BTreeMap<String, Recording> = BTreeMap::new();
