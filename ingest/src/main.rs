@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pgtrace_capture::help_files::{self, More};
@@ -13,6 +14,7 @@ use pgtrace_ingest::inspect::{InspectError, inspect};
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
 use pgtrace_ingest::source::files;
+use pgtrace_ingest::source::kind::{self, KINDS, Kind, prepare};
 
 /// Turns raw chunks into a partitioned Parquet dataset that anyone can question in SQL.
 #[derive(Parser)]
@@ -21,7 +23,7 @@ use pgtrace_ingest::source::files;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Exit codes: 0 good; 1 done, but the trace has losses or damage (see the dataset's table `losses`); \
-    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less"
+    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest mine.csv --to dataset\n  pgtrace-ingest inspect recording/cpu000-000000.pgt | less"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -43,9 +45,15 @@ enum Command {
 
 #[derive(Args)]
 struct IngestArgs {
-    /// Raw chunks, or folders of them (*.pgt).
+    /// Raw chunks, or folders of them (*.pgt); tables (csv, ndjson, parquet); with --from, `-` is standard input.
     #[arg(required = true)]
     raw: Vec<PathBuf>,
+    /// What the files are; without it, chunks and tables are told apart by their content.
+    #[arg(long, value_parser = source_kind(), value_name = "SOURCE")]
+    from: Option<String>,
+    /// Leave out columns of a table that refs does not have, instead of failing.
+    #[arg(long)]
+    ignore_unknown_columns: bool,
     /// Dataset: a folder or a URL; made if it is not there.
     #[arg(long, required = true, value_name = "DATASET")]
     to: Option<String>,
@@ -67,6 +75,12 @@ struct IngestArgs {
     /// Leave out chunks that cannot be used at all, instead of failing.
     #[arg(long)]
     keep_going: bool,
+}
+
+/// The sources by name, each with its line in the help.
+fn source_kind() -> PossibleValuesParser {
+    let value = |kind: &Kind| PossibleValue::new(kind.name).help(kind.doc);
+    PossibleValuesParser::new(KINDS.iter().map(value))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -99,7 +113,10 @@ const MORE: More<'_> = More {
             "what belongs to the dataset; whoever reads sees whole commits only",
         ),
     ],
-    environment: &[],
+    environment: &[(
+        "TMPDIR",
+        "where a table waits as a recording, 64 bytes a reference, until it is ingested",
+    )],
     see_also: &[("pgtrace-capture", "1"), ("pgtrace-sql", "1")],
 };
 
@@ -134,8 +151,17 @@ fn run_ingest(args: IngestArgs) -> anyhow::Result<bool> {
         max_open_files: args.max_open_files,
         keep_going: args.keep_going,
     };
+    let settings = kind::Settings {
+        ignore_unknown_columns: args.ignore_unknown_columns,
+        memory: args.memory,
+    };
+    let prepared = prepare(
+        &args.raw,
+        args.from.as_deref().and_then(kind::by_name),
+        &settings,
+    )?;
     let bar = progress_bar();
-    let report = ingest(&args.raw, &to, &options, &|progress| match progress {
+    let report = ingest(&prepared.raw, &to, &options, &|progress| match progress {
         Progress::Surveyed(_) => bar.tick(),
         Progress::Rows(rows) => bar.set_length(bar.length().unwrap_or(0) + rows),
         Progress::Written(rows) => bar.inc(rows),

@@ -297,7 +297,7 @@ impl<'a> Run<'a> {
         let mut seq = 0;
         while let Some((cpu, happening)) = merge.next_one()? {
             match happening {
-                Happening::Ref(r) => writer.push(Row::new(seq, cpu, &r))?,
+                Happening::Ref(r) => writer.push(Row::new(seq, r.stamp.cpu, &r))?,
                 Happening::Mark(mark) => {
                     marks.push(mark)?;
                     continue;

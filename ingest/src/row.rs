@@ -48,7 +48,8 @@ const MAJOR_KNOWN: u8 = 0x40;
 const MAJOR: u8 = 0x80;
 
 impl Row {
-    /// The row of reference `r`, number `seq` of the recording, made by `cpu`.
+    /// The row of reference `r`, number `seq` of the recording, made by `cpu`: the record's own, for a recording that
+    /// was translated from a table has one channel and the table's CPUs.
     ///
     /// A page that enters or leaves the page cache is not used: whatever such a record says of address and access, its
     /// row says nothing.
@@ -130,7 +131,8 @@ impl Context {
             "upid" => u64s(all().map(|r| self.names.upid_at(r.tgid, r.time_ns))),
             "comm" => text(all().map(|r| {
                 let who = self.names.who(r.tgid, r.time_ns);
-                let comm = who.map(|w| w.comm.as_str());
+                // Some sources know a process but not its name.
+                let comm = who.map(|w| w.comm.as_str()).filter(|c| !c.is_empty());
                 (comm.map(str::as_ptr), comm)
             })),
             "path" => text(all().map(|r| {

@@ -10,7 +10,7 @@ ENTRIES = [
     (0, 0, 0x8048, 1, 3, 100, 0xFFFFFFFF),  # anonymous memory of 100
     (0, 0, 0x8048, 1, 3, 101, 0x100000004),  # the same address in 101: another object; 32-bit ticks have wrapped
     (4712, DISK, 1048575, 1048576, 1, 101, 0x100000004),  # the end of a file of 4 GiB
-    (4711, DISK + 1, 0, 1, 2, 4194304, 0x100000010),  # the same inode of another disk; the largest pid
+    (4711, DISK + 1, 0, 1, 2, 4194303, 0x100000010),  # the same inode of another disk; the largest pid
     (4711, DISK, 0, 16, 0, 101, 0x100000010),  # nothing known of the access
 ]
 

@@ -28,7 +28,7 @@ use crate::record::{Access, Event, Object, ObjectKind, PageRef, Process, Record,
 /// Nanoseconds of a jiffy.
 const TICK_NS: i128 = 1_000_000;
 /// Linux gives no larger pid.
-const MAX_PID: u64 = 1 << 22;
+const MAX_PID: u64 = (1 << 22) - 1;
 /// All bits of `prot`.
 const MAX_PROT: u64 = 0xf;
 /// Fields of an entry.
@@ -94,7 +94,7 @@ impl Layout {
 
     /// The name people give it by.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match (self.wide, self.order) {
             (false, ByteOrder::Little) => "v0-i386",
             (false, ByteOrder::Big) => "v0-i386-be",

@@ -84,7 +84,7 @@ fn what_no_kernel_writes_is_told() {
     );
     assert!(fault(2, 1 << 52).starts_with("expected offset in 0..="));
     assert_eq!(fault(4, 16), "expected prot in 0..=15, found 16");
-    assert_eq!(fault(5, 0), "expected pid in 1..=4194304, found 0");
+    assert_eq!(fault(5, 0), "expected pid in 1..=4194303, found 0");
     let short = decoder.entry(&good[..55], &mut names);
     assert_eq!(
         short,
