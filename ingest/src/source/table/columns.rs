@@ -123,12 +123,12 @@ fn near(name: &str) -> Vec<&'static str> {
         "inode" | "object" => "object_id",
         _ => "",
     };
-    let columns = COLUMNS.iter().map(|c| c.0);
-    columns
-        .filter(|c| {
-            // A third of the letters may be wrong.
-            *c == meant || distance(c, &name) <= c.len().max(3) / 3
-        })
+    let columns = || COLUMNS.iter().map(|c| c.0);
+    // A third of the letters may be wrong; only the nearest is told.
+    let far = |c: &str| Some(distance(c, &name)).filter(|d| *d <= c.len().max(3) / 3);
+    let nearest = columns().filter_map(far).min();
+    columns()
+        .filter(|c| *c == meant || nearest.is_some() && far(c) == nearest)
         .collect()
 }
 
