@@ -180,6 +180,17 @@ impl Tracker {
         self.pending.push(index);
     }
 
+    /// Damage number `index` is why number `seq` did not come.
+    pub fn explain(&mut self, seq: u64, index: usize) {
+        if seq >= self.next {
+            self.pending.push(index);
+        } else if let Some((_, hole)) = self.holes.range_mut(..=seq).next_back()
+            && seq < hole.end
+        {
+            hole.damage.push(index);
+        }
+    }
+
     /// The number expected next.
     pub fn next(&self) -> u64 {
         self.next

@@ -16,7 +16,7 @@ use pgtrace_ingest::store;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Exit codes: 0 good; 1 done, but the trace has losses or damage (see the dataset's table `losses`); \
-    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest verify dataset\n  \
+    2 error, and the dataset is as it was.\n\nExample:\n  pgtrace-ingest recording/ --to dataset\n  pgtrace-ingest mine.csv --to dataset\n  pgtrace-ingest verify dataset\n  \
     pgtrace-ingest inspect recording/ | less\n  \
     pgtrace-ingest compact dataset\n  \
     pgtrace-ingest s3://traces/monday/ --to s3://traces/datasets/monday\n  \
@@ -101,7 +101,10 @@ const MORE: More<'_> = More {
             store::PATIENCE,
             "how long a request to a store that fails is repeated [default: 180s]",
         ),
-        ("TMPDIR", "where standard input is kept meanwhile"),
+        (
+            "TMPDIR",
+            "where standard input is kept meanwhile, and a table waits as a recording, 64 bytes a reference",
+        ),
     ],
     see_also: &[("pgtrace-capture", "1"), ("pgtrace-sql", "1")],
 };

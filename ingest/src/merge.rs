@@ -28,8 +28,13 @@ pub const BYTES_PER_CPU: u64 =
 /// What comes next in a recording.
 #[derive(Debug)]
 pub enum Next<'a> {
-    /// References of one CPU, numbered.
-    Rows(&'a mut [Row]),
+    /// References, numbered.
+    Rows {
+        /// Whose chunks they stood in; of a translated table, a row says another CPU.
+        cpu: u16,
+        /// The references.
+        rows: &'a mut [Row],
+    },
     /// Something else.
     Mark(Mark),
 }
@@ -117,7 +122,6 @@ impl<'a> Stream<'a> {
     /// Decodes the block from byte `from` until there is enough ready; gives where to go on.
     fn decode(&mut self, from: usize) -> Option<usize> {
         let Self {
-            cpu,
             reader,
             account,
             key,
@@ -132,7 +136,7 @@ impl<'a> Stream<'a> {
                 let Stamp { seq, time_ns, .. } = r.stamp;
                 if account.accept(seq, time_ns) {
                     *key = time_ns.max(*key);
-                    rows.push(Row::new(*key, *cpu, r));
+                    rows.push(Row::new(*key, r.stamp.cpu, r));
                 }
                 rows.len() < room
             });
@@ -147,7 +151,7 @@ impl<'a> Stream<'a> {
                     }
                     *key = time_ns.max(*key);
                     match &record {
-                        Record::Ref(r) => rows.push(Row::new(*key, *cpu, r)),
+                        Record::Ref(r) => rows.push(Row::new(*key, r.stamp.cpu, r)),
                         other => marks.extend(Mark::of(other).map(|mark| Marked {
                             before: rows.len(),
                             key: *key,
@@ -236,7 +240,8 @@ impl<'a> Merge<'a> {
             n += 1;
         }
         stream.at += n;
-        Ok(rows.get_mut(..n).map(Next::Rows))
+        let rows = rows.get_mut(..n);
+        Ok(rows.map(|rows| Next::Rows { cpu, rows }))
     }
 
     /// Tops up all CPUs that run low, side by side: one that runs dry is seldom alone.

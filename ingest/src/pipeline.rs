@@ -321,16 +321,14 @@ impl<'a> Run<'a> {
         let mut rows: BTreeMap<u16, u64> = BTreeMap::new();
         let mut told = 0;
         while let Some(next) = merge.next_run()? {
-            let run = match next {
-                Next::Rows(run) => run,
+            let (cpu, run) = match next {
+                Next::Rows { cpu, rows } => (cpu, rows),
                 Next::Mark(mark) => {
                     marks.push(mark)?;
                     continue;
                 }
             };
-            if let Some(first) = run.first() {
-                *rows.entry(first.cpu).or_default() += run.len() as u64;
-            }
+            *rows.entry(cpu).or_default() += run.len() as u64;
             writer.push(run)?;
             told += run.len() as u64;
             if told >= TELL {

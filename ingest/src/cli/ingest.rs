@@ -5,19 +5,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pgtrace_capture::units;
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
+use pgtrace_ingest::source::kind::{self, KINDS, Kind, prepare};
 
 /// What to ingest, and how.
 #[derive(Args)]
 pub(crate) struct IngestArgs {
     /// Raw chunks: files, folders of them (*.pgt), patterns in quotes, URLs (s3://, gs://, az://, https://); -:
-    /// from standard input, end to end.
+    /// from standard input, end to end. Or tables (csv, ndjson, parquet): files, patterns, URLs; with --from, -.
     #[arg(required = true)]
     raw: Vec<PathBuf>,
+    /// What the files are; without it, chunks and tables are told apart by their content.
+    #[arg(long, value_parser = source_kind(), value_name = "SOURCE")]
+    from: Option<String>,
+    /// Leave out columns of a table that refs does not have, instead of failing.
+    #[arg(long)]
+    ignore_unknown_columns: bool,
     /// Dataset: a folder or a URL (s3://, gs://, az://); made if it is not there.
     #[arg(long, required = true, value_name = "DATASET")]
     to: Option<String>,
@@ -42,6 +50,12 @@ pub(crate) struct IngestArgs {
     /// How long files stay that were replaced, for those who still read them.
     #[arg(long, default_value = "1h", value_parser = units::time, value_name = "TIME")]
     keep_old: Duration,
+}
+
+/// The sources by name, each with its line in the help.
+fn source_kind() -> PossibleValuesParser {
+    let value = |kind: &Kind| PossibleValue::new(kind.name).help(kind.doc);
+    PossibleValuesParser::new(KINDS.iter().map(value))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -74,8 +88,14 @@ pub(crate) fn run(args: IngestArgs) -> anyhow::Result<bool> {
         keep_going: args.keep_going,
         keep_old: args.keep_old,
     };
+    let settings = kind::Settings {
+        ignore_unknown_columns: args.ignore_unknown_columns,
+        memory: args.memory,
+    };
+    let from = args.from.as_deref().and_then(kind::by_name);
+    let prepared = prepare(&args.raw, from, &settings)?;
     let bar = progress_bar();
-    let report = ingest(&args.raw, &to, &options, &|progress| match progress {
+    let report = ingest(&prepared.raw, &to, &options, &|progress| match progress {
         Progress::Surveyed(_) => bar.tick(),
         Progress::Rows(rows) => bar.set_length(bar.length().unwrap_or(0) + rows),
         Progress::Written(rows) => bar.inc(rows),

@@ -76,7 +76,7 @@ fn is_chunk(name: &FsPath) -> bool {
     name.extension() == Some(OsStr::new(EXTENSION))
 }
 
-fn is_pattern(text: &str) -> bool {
+pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 

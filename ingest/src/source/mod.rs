@@ -1,11 +1,18 @@
 //! Where records come from: raw chunks, found, identified and read in order.
+//!
+//! `kind` lists the sources that are translated into chunks first, one file each.
 
 mod channel;
+pub mod error;
+pub mod kind;
 mod locate;
 mod object;
 mod place;
 mod scan;
+mod scribe;
 mod spool;
+mod table;
+mod v0;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

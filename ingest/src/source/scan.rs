@@ -75,7 +75,10 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
                 scan.refs.chunks_absent();
                 scan.names_account.chunks_absent();
             }
-            Piece::Block(BlockKind::Totals) => scan.totals(reader.payload()),
+            Piece::Block(BlockKind::Totals) => {
+                let name = chunks.last().map(Chunk::name).unwrap_or_default();
+                scan.totals(reader.payload(), &name);
+            }
             Piece::Block(kind) => scan.block(kind, &reader),
         }
     }
@@ -174,11 +177,21 @@ impl CpuScan {
         self.last_ns = self.last_ns.max(stamp.time_ns);
     }
 
-    /// Totals that cannot be read are damage; the last ones count.
-    fn totals(&mut self, payload: &[u8]) {
+    /// Totals that cannot be read are damage; the last ones count. `name` is the chunk's.
+    fn totals(&mut self, payload: &[u8], name: &str) {
         match serde_json::from_slice::<Totals>(payload) {
             Ok(totals) => {
                 self.complete = totals.complete;
+                for unread in totals.unread {
+                    self.refs.explain(unread.first_seq, self.damages.len());
+                    self.damages.push(Damage {
+                        cause: match unread.truncated {
+                            true => "truncated",
+                            false => "corrupt",
+                        },
+                        detail: format!("{name}: {}", unread.detail),
+                    });
+                }
                 self.totals = totals.cpus.into_iter().map(|c| (c.cpu, c)).collect();
             }
             Err(e) => self.damages.push(Damage {
