@@ -86,6 +86,8 @@ fn is_dataset(input: &str, runtime: &Runtime) -> Result<bool, IngestError> {
             | DatasetError::Location { .. },
         ) => Ok(false),
         Ok(_) | Err(DatasetError::Manifest { .. }) => Ok(true),
+        // Most web servers list nothing, so that there is no dataset in them, but there may be chunks.
+        Err(DatasetError::Store { .. }) if input.starts_with("http") => Ok(false),
         Err(e) => Err(e.into()),
     }
 }
