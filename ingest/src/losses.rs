@@ -5,6 +5,7 @@
 //! found where it opened, or by nothing (`missing`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pgtrace_capture::record::{Channel, Lost, LostCause};
 
@@ -45,8 +46,8 @@ struct Hole {
     end: u64,
     from_ns: Option<u64>,
     to_ns: Option<u64>,
-    /// Indexes of the damage that explains it.
-    damage: Vec<usize>,
+    /// Indexes of the damage that explains it. The parts of a hole share it: there may be many, of much damage.
+    damage: Arc<[usize]>,
     /// Chunks that are not there explain it.
     absent: bool,
     /// It is (a part of) what is missing before the first record.
@@ -112,6 +113,10 @@ impl Tracker {
 
     /// Takes note of a record. `false`: it was there before, and is to be dropped.
     pub fn accept(&mut self, seq: u64, time_ns: u64) -> bool {
+        // No recording is so long that a record has the last number there is; nothing could come behind it.
+        if seq == u64::MAX {
+            return false;
+        }
         if seq < self.next {
             return self.fill(seq);
         }
@@ -186,8 +191,15 @@ impl Tracker {
 
     /// Damage that explains a hole which is one still, after all that was told and healed.
     pub fn claimed(&self) -> BTreeSet<usize> {
-        let holes = self.holes.values();
-        holes.flat_map(|h| h.damage.iter().copied()).collect()
+        let mut claimed = BTreeSet::new();
+        let mut last: Option<&Arc<[usize]>> = None;
+        for hole in self.holes.values() {
+            if !last.is_some_and(|last| Arc::ptr_eq(last, &hole.damage)) {
+                claimed.extend(hole.damage.iter().copied());
+            }
+            last = Some(&hole.damage);
+        }
+        claimed
     }
 
     /// The channel ends, at number `end` where that is known.
@@ -280,7 +292,7 @@ impl Tracker {
             end,
             from_ns: self.last_ns,
             to_ns,
-            damage: self.pending.clone(),
+            damage: self.pending.as_slice().into(),
             absent: self.absent,
             begin: self.next == 0,
         };

@@ -86,7 +86,7 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
         end_ns = end_ns.max(scan.last_ns);
         rows.insert(scan.cpu, scan.rows);
         let account = settle(scan, &totals, &heard, newest);
-        emitted += account.emitted;
+        emitted = account.emitted.saturating_add(emitted);
         losses.extend(account.losses);
     }
     let names = collector.finish();
