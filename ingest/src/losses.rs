@@ -171,7 +171,9 @@ impl Tracker {
 
     /// Damage number `index` of this CPU stands here in its chunks.
     pub fn damage(&mut self, index: usize) {
-        self.pending.push(index);
+        if self.pending.last() != Some(&index) {
+            self.pending.push(index);
+        }
     }
 
     /// The number expected next.
