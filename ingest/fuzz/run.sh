@@ -44,14 +44,14 @@ for target in "${targets[@]}"; do
 		rm -rf "$scratch/kept"
 		mkdir "$scratch/kept"
 		run -merge=1 "$scratch/kept" "corpus/$target" "$new"
-		# Small ones first, up to 6 KiB; what has a name was put there by hand, and stays.
+		# A few, 6 KiB of them, as their hashes (the names) have it; what has another name was put there by hand, and stays.
 		find "corpus/$target" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
-		find "$scratch/kept" -type f -size -2k -printf '%s %p\n' | sort -n | {
+		find "$scratch/kept" -type f -size -2k -printf '%f %s\n' | sort | sed -n 1,40p | {
 			sum=0
-			while read -r size path; do
+			while read -r name size; do
 				sum=$((sum + size))
 				[ "$sum" -le 6144 ] || break
-				cp "$path" "corpus/$target/"
+				cp "$scratch/kept/$name" "corpus/$target/"
 			done
 		}
 	fi

@@ -54,7 +54,9 @@ fn plain(r: &PageRef) -> Reference {
 fn whole_blocks_arrive_and_the_rest_is_counted() {
     std::thread::scope(|scope| {
         let halves = [2005, 2026].map(|seed| scope.spawn(move || trials(seed)));
-        halves.map(|half| half.join().unwrap());
+        for half in halves {
+            half.join().unwrap();
+        }
     });
 }
 
@@ -112,7 +114,7 @@ fn trials(seed: u64) {
             let here = of.cpu == original.cpu;
             let blocks = of.blocks.iter().enumerate();
             let of_kind =
-                blocks.filter(|(i, b)| b.kind == kind && !(here && gone.contains(i)) == kept);
+                blocks.filter(|(i, b)| b.kind == kind && (here && gone.contains(i)) != kept);
             of_kind
                 .flat_map(|(_, b)| b.numbers.iter().copied())
                 .collect()

@@ -71,7 +71,7 @@ impl Chunk {
             Piece::Block(_, bytes) | Piece::Garbage(bytes) => magic(bytes),
             Piece::Again | Piece::Gap => false,
         });
-        !false_magic && !(self.cut && self.unfinished)
+        !(false_magic || self.cut && self.unfinished)
     }
 }
 
