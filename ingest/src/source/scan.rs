@@ -11,6 +11,9 @@ use crate::error::IngestError;
 use crate::losses::{Damage, Tracker};
 use crate::marks::Mark;
 
+/// Places of damage that are told one by one; a file can be made of nothing else.
+const PLACES: usize = 1000;
+
 /// What the first reading of one CPU's chunks found.
 #[derive(Debug)]
 pub struct CpuScan {
@@ -26,8 +29,10 @@ pub struct CpuScan {
     pub names_account: Tracker,
     /// LOST records, wherever they stood.
     pub lost: Vec<Lost>,
-    /// Damage in its chunks, in order.
+    /// Damage in its chunks, in order; the last one stands for all that follow, where there are very many.
     pub damages: Vec<Damage>,
+    /// Places that have no damage of their own.
+    untold: u64,
     /// Records that will become rows of `refs`.
     pub rows: u64,
     /// Of them page-cache events, which are no references.
@@ -55,6 +60,7 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
         names_account: Tracker::new(cpu, Channel::Names),
         lost: Vec::new(),
         damages: Vec::new(),
+        untold: 0,
         rows: 0,
         cache_events: 0,
         last_ns: 0,
@@ -66,10 +72,9 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
     while let Some(piece) = reader.next_piece()? {
         match piece {
             Piece::Damage(damage) => {
-                let index = scan.damages.len();
+                let index = scan.damaged(damage);
                 scan.refs.damage(index);
                 scan.names_account.damage(index);
-                scan.damages.push(damage);
             }
             Piece::Absent => {
                 scan.refs.chunks_absent();
@@ -81,6 +86,12 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
             }
             Piece::Block(kind) => scan.block(kind, &reader),
         }
+    }
+    if let Some(last) = scan.damages.last_mut().filter(|_| scan.untold > 0) {
+        last.detail = format!(
+            "{} (and {} more places behind it)",
+            last.detail, scan.untold
+        );
     }
     Ok(scan)
 }
@@ -111,13 +122,12 @@ impl CpuScan {
                     BlockKind::Repeated | BlockKind::Totals => {}
                 },
                 Err(e) => {
-                    let index = self.damages.len();
+                    let index = self.damaged(reader.undecodable(0, &e));
                     match kind {
                         BlockKind::Refs => self.refs.damage(index),
                         BlockKind::Names => self.names_account.damage(index),
                         BlockKind::Repeated | BlockKind::Totals => {}
                     }
-                    self.damages.push(reader.undecodable(0, &e));
                 }
             }
         }
@@ -177,27 +187,38 @@ impl CpuScan {
         self.last_ns = self.last_ns.max(stamp.time_ns);
     }
 
+    /// Takes note of damage; gives its number.
+    fn damaged(&mut self, damage: Damage) -> usize {
+        match self.damages.len() < PLACES {
+            true => self.damages.push(damage),
+            false => self.untold += 1,
+        }
+        self.damages.len() - 1
+    }
+
     /// Totals that cannot be read are damage; the last ones count. `name` is the chunk's.
     fn totals(&mut self, payload: &[u8], name: &str) {
         match serde_json::from_slice::<Totals>(payload) {
             Ok(totals) => {
                 self.complete = totals.complete;
                 for unread in totals.unread {
-                    self.refs.explain(unread.first_seq, self.damages.len());
-                    self.damages.push(Damage {
+                    let index = self.damaged(Damage {
                         cause: match unread.truncated {
                             true => "truncated",
                             false => "corrupt",
                         },
                         detail: format!("{name}: {}", unread.detail),
                     });
+                    self.refs.explain(unread.first_seq, index);
                 }
                 self.totals = totals.cpus.into_iter().map(|c| (c.cpu, c)).collect();
             }
-            Err(e) => self.damages.push(Damage {
-                cause: "corrupt",
-                detail: format!("totals of CPU {}: expected JSON: {e}", self.cpu),
-            }),
+            Err(e) => {
+                self.damaged(Damage {
+                    cause: "corrupt",
+                    detail: format!("totals of CPU {}: expected JSON: {e}", self.cpu),
+                });
+            }
         }
     }
 }
