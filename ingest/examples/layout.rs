@@ -39,6 +39,9 @@ struct Args {
     /// Only ways whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only ways from this one on.
+    #[arg(long, default_value = "")]
+    from: String,
     /// The best of so many runs counts.
     #[arg(long, default_value_t = 2)]
     runs: u32,
@@ -168,7 +171,25 @@ const WAYS: &[(&str, Set)] = &[
     ("Bloom filter on object_id", |b| bloom(b, "object_id", 1000)),
     ("Bloom filter on addr", |b| bloom(b, "addr", 1 << 20)),
     ("Bloom filter on page", |b| bloom(b, "page", 1 << 17)),
+    ("addr: plain, page: dictionary", plain_addr),
+    ("addr: plain, page: dictionary, zstd 3", |b| {
+        zstd(plain_addr(b), 3)
+    }),
+    ("addr: plain, page: dictionary, pages of 50,000 rows", |b| {
+        plain_addr(b).set_data_page_row_count_limit(50_000)
+    }),
+    ("addr: plain, page: dictionary, row groups of 128k", |b| {
+        plain_addr(b).set_max_row_group_row_count(Some(128 << 10))
+    }),
+    (
+        "addr: plain, page: dictionary, pages of 30,000 rows, zstd 3",
+        |b| zstd(plain_addr(b), 3).set_data_page_row_count_limit(30_000),
+    ),
 ];
+
+fn plain_addr(b: WriterPropertiesBuilder) -> WriterPropertiesBuilder {
+    dictionary(encode(b, "addr", PLAIN), "page")
+}
 
 fn bloom(b: WriterPropertiesBuilder, name: &str, different: u64) -> WriterPropertiesBuilder {
     b.set_column_bloom_filter_enabled(name.into(), true)
@@ -192,7 +213,8 @@ fn main() -> Result<()> {
         "| way | B a row | M rows/s written | 3 columns, s | path: KiB, ms | addresses: KiB, ms |"
     );
     println!("|---|---|---|---|---|---|");
-    for (name, set) in WAYS {
+    let first = WAYS.iter().position(|(name, _)| name.contains(&args.from));
+    for (name, set) in WAYS.iter().skip(first.unwrap_or(0)) {
         if name.contains(&args.only) {
             trial(name, &set(base()).build(), &files, &questions, args.runs)?;
         }

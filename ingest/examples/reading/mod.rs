@@ -107,7 +107,8 @@ impl Between {
             Scalar::new(self.high.clone()),
         );
         let may = and(&gt_eq(&most, &low)?, &lt_eq(&least, &high)?)?;
-        Ok(may.iter().map(|m| m == Some(true)).collect())
+        // Nothing known: they may.
+        Ok(may.iter().map(|m| m != Some(false)).collect())
     }
 }
 
