@@ -2,8 +2,8 @@
 
   ingest.py [--quick] [--refs N] [--from RAW..] [--work FOLDER] [--only SECTION,..] [--big]
 
-Makes a recording of N references (20 million; --quick: 2 million) out of a real one (testdata/demo) with the example `scale`, and ingests
-it with the release build. Writes target/bench/ingest.json: a list of {metric, value, unit, peer, ratio}; ratio = value / the peer's. Each
+Makes a recording of N references (20 million; --quick: 2 million) out of a real one (what bench/record.sh recorded; testdata/demo where
+there is none) with the example `scale`, and ingests it with the release build. Writes target/bench/ingest.json: a list of {metric, value, unit, peer, ratio}; ratio = value / the peer's. Each
 line is explained in bench/README.md. --big is one ingest of more than 16 GB of raw trace, written to ingest-big.json; it takes some 20 GB of disk.
 
 Where others use the machine, too, wall time says little: every time is taken a second way, as processor time of the process and its threads.
@@ -34,6 +34,10 @@ class Bench:
     def __init__(self, args):
         self.args = args
         self.work = pathlib.Path(args.work)
+        # A small recording repeated by ever new processes has thousands of them, with few references each: another
+        # question than how much memory or bytes a reference takes.
+        small = sum(p.stat().st_size for r in args.raw for p in pathlib.Path(r).glob("*.pgt")) < 20 * MIB
+        self.lives = ["--lives", "100"] if small else []
         self.lines = []
         self.failed = []
 
@@ -124,14 +128,10 @@ def against_copy(bench):
     """Raw chunk to committed dataset against COPY from memory, and what both weigh."""
     refs, rounds = bench.args.refs, bench.args.rounds
     cores = os.cpu_count() or 1
-    cases = [
-        # Many processes, each as short as it was recorded; the same in folders without pid; few and long ones.
-        ("many processes, uid,pid,slice", bench.recording("many", refs), []),
-        ("many processes, uid,slice", bench.recording("many", refs), ["--partition-by", "uid,slice"]),
-        ("few processes, uid,pid,slice", bench.recording("few", refs, "--lives", str(max(1, refs // 200_000))), []),
-    ]
+    raw = bench.recording("raw", refs)
+    cases = [("uid,pid,slice", []), ("uid,slice", ["--partition-by", "uid,slice"])]
     for threads in [cores, 1] if cores > 1 else [1]:
-        for what, raw, layout in cases:
+        for what, layout in cases:
             options = [*layout, "--threads", str(threads)]
             ours, theirs = [], []
             first, dataset = bench.ingest(raw, "copied", *options, keep=True)
@@ -165,7 +165,7 @@ def weigh(bench, what, raw, dataset, peer, rows):
 
 def decode(bench):
     """Decoding and merging alone, a core, and what part of memory bandwidth that is."""
-    raw = bench.recording("many", bench.args.refs)
+    raw = bench.recording("raw", bench.args.refs)
     out = subprocess.run([EXAMPLES / "decode_merge", raw, "--threads", "1", "--runs", str(bench.args.rounds)],
                          capture_output=True, text=True, check=True).stdout
     for line in json.loads(out):
@@ -180,7 +180,7 @@ def memory(bench):
         limit = int(cap[:-3]) * (MIB if cap.endswith("MiB") else 1024 * MIB)
         times = {}
         for factor in [1, 10, 100]:
-            raw = bench.recording(f"x{factor}", one * factor, "--lives", "10")
+            raw = bench.recording(f"x{factor}", one * factor, *bench.lives)
             took, _ = bench.ingest(raw, "memory", "--memory", cap)
             times[factor] = took
             bench.add(f"peak memory, --memory {cap}, {took['rows']} references", took["rss"] / MIB, "MiB",
@@ -194,7 +194,7 @@ def memory(bench):
 
 def read(bench):
     """Bytes of files that a question has to read."""
-    raw = bench.recording("few", bench.args.refs, "--lives", str(max(1, bench.args.refs // 200_000)))
+    raw = bench.recording("read-raw", bench.args.refs, *bench.lives)
     _, dataset = bench.ingest(raw, "read", keep=True)
     out = subprocess.run([EXAMPLES / "bytes_read", dataset], capture_output=True, text=True, check=True).stdout
     for line in json.loads(out):
@@ -205,7 +205,7 @@ def read(bench):
 def big(bench):
     """One ingest of more than 16 GB of raw trace."""
     refs = int(16.5e9 / 64)
-    raw = bench.recording("big", refs, "--lives", "500")
+    raw = bench.recording("big", refs, *bench.lives)
     raw_bytes = sum(p.stat().st_size for p in raw.glob("*.pgt"))
     took, dataset = bench.ingest(raw, "big-dataset", keep=True)
     files = refs_files(dataset)
@@ -225,11 +225,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the references, one round: to see that all of it works")
     parser.add_argument("--refs", type=int, help="references (default 20 million)")
-    parser.add_argument("--from", dest="raw", nargs="+", default=[str(ROOT / "testdata/demo")], help="a real recording")
+    parser.add_argument("--from", dest="raw", nargs="+", help="a real recording (default: what bench/record.sh made, or testdata/demo)")
     parser.add_argument("--work", help="where recordings and datasets go meanwhile (default: a temporary folder in target/)")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"of {','.join(SECTIONS)}")
     parser.add_argument("--big", action="store_true", help="the 16 GB run instead")
     args = parser.parse_args()
+    recorded = ROOT / "target/bench/real"
+    args.raw = args.raw or [str(recorded if any(recorded.glob("*.pgt")) else ROOT / "testdata/demo")]
     args.refs = args.refs or (2_000_000 if args.quick else 20_000_000)
     args.rounds = 1 if args.quick else 3
     unknown = set(args.only.split(",")) - set(SECTIONS)
@@ -243,6 +245,7 @@ def main():
         args.work = temporary.name
     pathlib.Path(args.work).mkdir(parents=True, exist_ok=True)
     bench = Bench(args)
+    print(f"{args.refs} references out of {', '.join(args.raw)}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
     sections = {"copy": against_copy, "decode": decode, "memory": memory, "read": read}
     if args.big:
         big(bench)
