@@ -171,6 +171,15 @@ const WAYS: &[(&str, Set)] = &[
     ("Bloom filter on object_id", |b| bloom(b, "object_id", 1000)),
     ("Bloom filter on addr", |b| bloom(b, "addr", 1 << 20)),
     ("Bloom filter on page", |b| bloom(b, "page", 1 << 17)),
+    ("page: dictionary up to 1 MiB, then split", small_dictionary),
+    (
+        "addr: plain, page: dictionary up to 1 MiB, then split, row groups of 128k",
+        |b| small_dictionary(encode(b, "addr", PLAIN)).set_max_row_group_row_count(Some(128 << 10)),
+    ),
+    (
+        "addr: plain, page: dictionary up to 1 MiB, then split, row groups of 256k",
+        |b| small_dictionary(encode(b, "addr", PLAIN)).set_max_row_group_row_count(Some(256 << 10)),
+    ),
     ("addr: plain, page: dictionary", plain_addr),
     ("addr: plain, page: dictionary, zstd 3", |b| {
         zstd(plain_addr(b), 3)
@@ -186,6 +195,12 @@ const WAYS: &[(&str, Set)] = &[
         |b| zstd(plain_addr(b), 3).set_data_page_row_count_limit(30_000),
     ),
 ];
+
+fn small_dictionary(b: WriterPropertiesBuilder) -> WriterPropertiesBuilder {
+    // The encoding that is set is for when the dictionary is full.
+    b.set_column_dictionary_enabled("page".into(), true)
+        .set_column_dictionary_page_size_limit("page".into(), 1 << 20)
+}
 
 fn plain_addr(b: WriterPropertiesBuilder) -> WriterPropertiesBuilder {
     dictionary(encode(b, "addr", PLAIN), "page")
