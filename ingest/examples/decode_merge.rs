@@ -17,7 +17,7 @@ use clap::Parser;
 use pgtrace_capture::chunk::BlockKind;
 use pgtrace_capture::record::Record;
 use pgtrace_capture::wire::Item;
-use pgtrace_ingest::merge::{Happening, Merge};
+use pgtrace_ingest::merge::{Merge, Next};
 use pgtrace_ingest::source::{self, ChannelReader, Piece};
 use pgtrace_ingest::survey::survey;
 
@@ -69,7 +69,12 @@ fn measure(args: &Args) -> Result<Vec<serde_json::Value>> {
     })?;
     drop((from, to, words));
 
-    let (found_in, found) = best(args.runs, || Ok(source::find(&args.raw, false)?))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let find = || Ok(source::find(&args.raw, false, runtime.handle())?);
+    let (found_in, found) = best(args.runs, find)?;
     let bytes: u64 = found.recordings.iter().map(|r| r.bytes()).sum();
 
     let (surveyed_in, records) = best(args.runs, || {
@@ -216,10 +221,15 @@ fn merge(recording: &source::Recording) -> Result<u64> {
     let cpus = recording.cpus.iter().map(|(cpu, c)| (*cpu, c.as_slice()));
     let mut merge = Merge::new(cpus)?;
     let (mut merged, mut sum) = (0, 0u64);
-    while let Some((cpu, happening)) = merge.next_one()? {
-        merged += 1;
-        if let Happening::Ref(r) = &happening {
-            sum = sum.wrapping_add(r.addr ^ r.page ^ r.ip ^ r.stamp.time_ns ^ u64::from(cpu));
+    while let Some(next) = merge.next_run()? {
+        match next {
+            Next::Rows { rows, .. } => {
+                merged += rows.len() as u64;
+                for r in rows {
+                    sum = sum.wrapping_add(r.addr ^ r.page ^ r.ip ^ r.time_ns ^ u64::from(r.cpu));
+                }
+            }
+            Next::Mark(_) => merged += 1,
         }
     }
     black_box(sum);
