@@ -172,7 +172,11 @@ impl Plan {
             "--lives and --copies are at least 1"
         );
         ensure!(args.block >= 64 << 10, "--block is at least 64KiB");
-        let found = source::find(raw, false)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let found = source::find(raw, false, runtime.handle())?;
         let [recording] = found.recordings.as_slice() else {
             bail!("expected one recording, found {}", found.recordings.len());
         };
@@ -468,6 +472,7 @@ impl Plan {
             ended_by: "command".into(),
             command_exit: Some(0),
             duration_ns: self.period_ns * self.repetitions,
+            unread: Vec::new(),
         };
         serde_json::to_vec(&totals).expect("totals are JSON")
     }
@@ -488,7 +493,7 @@ fn read(chunks: &[source::Chunk]) -> Result<Cpu> {
             Piece::Block(BlockKind::Totals) => continue,
             Piece::Block(kind) => kind,
             Piece::Damage(damage) => bail!("damage: {}", damage.detail),
-            Piece::Absent => bail!("a chunk is missing before {}", first.path.display()),
+            Piece::Absent => bail!("a chunk is missing before {}", first.place),
         };
         for item in wire::decode(reader.payload(), reader.byte_order()) {
             let Item::Record(record) = item? else {
