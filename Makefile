@@ -59,7 +59,7 @@ lint: deps-test ## formatting, clippy, licences, one arrow and one DataFusion, s
 	cargo deny check bans licenses sources
 	@for c in arrow parquet datafusion object_store; do n=$$(grep -c "^name = \"$$c\"$$" Cargo.lock); \
 		[ "$$n" = 1 ] || { echo "Cargo.lock holds $$n versions of $$c, expected 1" >&2; exit 1; }; done
-	shellcheck -x -P SCRIPTDIR .ci/run ingest/fuzz/*.sh testdata/*.sh kmod/vm/*.sh packaging/*.sh
+	shellcheck -x -P SCRIPTDIR .ci/run ingest/fuzz/*.sh testdata/*.sh kmod/vm/*.sh packaging/*.sh bench/*.sh
 
 unit: build s3-server ## cargo tests of the three crates
 	cargo test --locked --workspace
