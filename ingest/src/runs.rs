@@ -169,7 +169,13 @@ impl Marker {
                 let made = std::fs::create_dir_all(root.join(FOLDER))
                     .and_then(|()| Held::create(&path))
                     .and_then(|held| match held {
-                        Some(mut held) => held.write(&json).map(|()| Some(held)),
+                        Some(mut held) => match held.write(&json) {
+                            Ok(()) => Ok(Some(held)),
+                            Err(e) => {
+                                let _ = held.remove();
+                                Err(e)
+                            }
+                        },
                         None => Ok(None),
                     });
                 let made = made.map_err(|cause| DatasetError::File {
