@@ -221,7 +221,12 @@ impl Dataset {
     }
 
     /// Puts a manifest where there must be none; whether it is there now.
-    async fn put_new(&self, path: &Path, version: u64, json: Vec<u8>) -> Result<bool, DatasetError> {
+    async fn put_new(
+        &self,
+        path: &Path,
+        version: u64,
+        json: Vec<u8>,
+    ) -> Result<bool, DatasetError> {
         if let Some(root) = self.folder.clone() {
             let at = root.join(path.as_ref());
             let put = tokio::task::spawn_blocking(move || {

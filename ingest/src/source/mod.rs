@@ -5,6 +5,7 @@ mod locate;
 mod object;
 mod place;
 mod scan;
+pub mod skeleton;
 mod spool;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,8 @@ pub use channel::{ChannelReader, Piece};
 pub use locate::places;
 pub use object::{Object, ObjectReader};
 pub use place::{Input, Place};
-pub use scan::{CpuScan, scan_cpu};
+pub use scan::{CpuScan, Part, Seen, scan_cpu, scan_parts};
+pub use skeleton::{Run, Skeleton};
 
 use crate::error::IngestError;
 
