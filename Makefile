@@ -4,7 +4,7 @@
 #   make test     every test, the virtual machine with the real module included
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build static deps deps-vm deps-test lint unit s3-server vm-test torture-kernel vm-selftest notebooks interop vm-record bench bench-kernel accept kmod clean
+.PHONY: help demo test build static deps deps-vm deps-test lint unit s3-server vm-test torture-kernel vm-selftest notebooks interop fuzz vm-record bench bench-kernel accept kmod clean
 
 ROOT := $(CURDIR)
 BIN := target/debug
@@ -52,13 +52,14 @@ kmod: deps-vm ## the kernel module for Debian's 6.1 and 6.12 (paths are printed)
 
 lint: deps-test ## formatting, clippy, licences, one arrow and one DataFusion, shell scripts
 	cargo fmt --all --check
+	cargo fmt --manifest-path ingest/fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@command -v cargo-deny >/dev/null || cargo install --locked --debug --no-default-features cargo-deny
 	cargo deny check bans licenses sources
 	@for c in arrow parquet datafusion object_store; do n=$$(grep -c "^name = \"$$c\"$$" Cargo.lock); \
 		[ "$$n" = 1 ] || { echo "Cargo.lock holds $$n versions of $$c, expected 1" >&2; exit 1; }; done
-	shellcheck -x -P SCRIPTDIR .ci/run testdata/*.sh kmod/vm/*.sh packaging/*.sh
+	shellcheck -x -P SCRIPTDIR .ci/run ingest/fuzz/*.sh testdata/*.sh kmod/vm/*.sh packaging/*.sh
 
 unit: build s3-server ## cargo tests of the three crates
 	cargo test --locked --workspace
@@ -93,6 +94,11 @@ interop: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## DuckDB and pyarrow read our
 
 notebooks: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## execute the notebooks on the demo's dataset
 	$(VENV)/bin/python notebooks/run.py $(DEMO)
+
+# make fuzz [FUZZ_SECONDS=20] [FUZZ_KEEP=1]: 20 s a target; FUZZ_KEEP=1 makes the kept corpus anew from what was found.
+fuzz: deps ## every decoder of untrusted bytes under libFuzzer, with the pinned compiler: FUZZ_SECONDS a target
+	@bash testdata/install.sh c++:g++
+	@bash ingest/fuzz/run.sh
 
 # make vm-record CMD='sort /usr/share/dict/words' OUT=my-trace [KERNEL=6.12] [LEVEL=full] [CLEAN=100ms]
 vm-record: ## record any program: CMD='...' OUT=dir, in the virtual machine

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::local;
 use crate::manifest::{self, FileEntry, Manifest, ManifestError};
-use crate::store::{self, Tries, may_pass, patiently};
+use crate::store::{self, Tries, is_refusal, may_pass, patiently};
 
 /// What can go wrong with a dataset as a whole. Every variant names the place.
 #[derive(Debug, thiserror::Error)]
@@ -258,7 +258,7 @@ impl Dataset {
                 Err(cause) => cause,
             };
             let taken = matches!(cause, object_store::Error::AlreadyExists { .. });
-            if !taken && !may_pass(&cause) {
+            if !taken && is_refusal(&cause) {
                 return Err(store_error(&self.location, cause));
             }
             // It may be ours: the answer to a put can get lost, and the put be repeated. Files are named after their
@@ -266,7 +266,8 @@ impl Dataset {
             match patiently(|| async { self.store.get(path).await?.bytes().await }).await {
                 Ok(stored) => return Ok(stored == json),
                 // Not there, and not to be seen yet: a put that failed, or a race that nobody has won yet.
-                Err(object_store::Error::NotFound { .. }) if tries.again().await => {}
+                Err(object_store::Error::NotFound { .. })
+                    if (taken || may_pass(&cause)) && tries.again().await => {}
                 Err(_) => {
                     return Err(DatasetError::Unsure {
                         location: self.location.clone(),

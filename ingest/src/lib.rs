@@ -34,3 +34,4 @@ mod stored;
 pub mod survey;
 pub mod tables;
 mod upload;
+pub mod verify;

@@ -5,6 +5,7 @@
 //! found where it opened, or by nothing (`missing`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pgtrace_capture::record::{Channel, Lost, LostCause};
 
@@ -47,8 +48,8 @@ struct Hole {
     end: u64,
     from_ns: Option<u64>,
     to_ns: Option<u64>,
-    /// Indexes of the damage that explains it.
-    damage: Vec<usize>,
+    /// Indexes of the damage that explains it. The parts of a hole share it: there may be many, of much damage.
+    damage: Arc<[usize]>,
     /// Chunks that are not there explain it.
     absent: bool,
     /// It is (a part of) what is missing before the first record.
@@ -115,8 +116,9 @@ impl Tracker {
     /// Takes note of a record. `false`: it was there before, and is to be dropped.
     #[inline]
     pub fn accept(&mut self, seq: u64, time_ns: u64) -> bool {
-        if seq == self.next && self.pending.is_empty() && !self.absent {
-            self.next = seq.saturating_add(1);
+        // No recording is so long that a record has the last number there is; nothing could come behind it.
+        if seq == self.next && seq < u64::MAX && self.pending.is_empty() && !self.absent {
+            self.next = seq + 1;
             self.last_ns = Some(time_ns);
             return true;
         }
@@ -125,6 +127,9 @@ impl Tracker {
 
     #[inline(never)]
     fn accept_out_of_line(&mut self, seq: u64, time_ns: u64) -> bool {
+        if seq == u64::MAX {
+            return false;
+        }
         if seq < self.next {
             return self.fill(seq);
         }
@@ -194,7 +199,21 @@ impl Tracker {
 
     /// Damage number `index` of this CPU stands here in its chunks.
     pub fn damage(&mut self, index: usize) {
-        self.pending.push(index);
+        if self.pending.last() != Some(&index) {
+            self.pending.push(index);
+        }
+    }
+
+    /// Damage number `index` is why number `seq` did not come.
+    pub fn explain(&mut self, seq: u64, index: usize) {
+        if seq >= self.next {
+            self.damage(index);
+        } else if let Some((_, hole)) = self.holes.range_mut(..=seq).next_back()
+            && seq < hole.end
+            && hole.damage.last() != Some(&index)
+        {
+            hole.damage = hole.damage.iter().copied().chain([index]).collect();
+        }
     }
 
     /// The number expected next.
@@ -214,8 +233,15 @@ impl Tracker {
 
     /// Damage that explains a hole which is one still, after all that was told and healed.
     pub fn claimed(&self) -> BTreeSet<usize> {
-        let holes = self.holes.values();
-        holes.flat_map(|h| h.damage.iter().copied()).collect()
+        let mut claimed = BTreeSet::new();
+        let mut last: Option<&Arc<[usize]>> = None;
+        for hole in self.holes.values() {
+            if !last.is_some_and(|last| Arc::ptr_eq(last, &hole.damage)) {
+                claimed.extend(hole.damage.iter().copied());
+            }
+            last = Some(&hole.damage);
+        }
+        claimed
     }
 
     /// The channel ends, at number `end` where that is known.
@@ -308,7 +334,7 @@ impl Tracker {
             end,
             from_ns: self.last_ns,
             to_ns,
-            damage: self.pending.clone(),
+            damage: self.pending.as_slice().into(),
             absent: self.absent,
             begin: self.next == 0,
         };

@@ -40,6 +40,19 @@ fn a_lost_record_explains_its_hole_and_no_more() {
 }
 
 #[test]
+fn parts_of_a_hole_share_its_damage() {
+    let mut t = Tracker::new(0, Channel::Refs);
+    (0..50_000).for_each(|index| t.damage(index));
+    assert!(t.accept(100_000, 1));
+    // As lists of their own they would take 20 GB.
+    (0..50_000).for_each(|i| assert!(t.accept(2 * i + 1, 2)));
+    assert_eq!(t.claimed().len(), 50_000);
+    t.close(None);
+    let losses = t.losses(&[], Newest::default());
+    assert_eq!(losses.iter().filter_map(|l| l.count).sum::<u64>(), 50_000);
+}
+
+#[test]
 fn damage_explains_the_hole_that_opens_behind_it() {
     let damages = [Damage {
         cause: "corrupt",

@@ -254,7 +254,8 @@ impl Manifest {
 
     /// Rows of a table.
     pub fn rows(&self, table: Table) -> u64 {
-        self.files(table).iter().map(|f| f.rows).sum()
+        let rows = self.files(table).iter().map(|f| f.rows);
+        rows.fold(0, u64::saturating_add)
     }
 
     /// The recording with that id.
@@ -364,6 +365,9 @@ impl Manifest {
     fn check(&self) -> Result<(), ManifestError> {
         if self.slice_rows == 0 {
             return Err(ManifestError::Damaged("slice_rows is 0".into()));
+        }
+        if self.version == u64::MAX {
+            return Err(ManifestError::Damaged("no version can follow it".into()));
         }
         let files = self.tables.values().flatten().map(|f| &f.path);
         for path in files.chain(self.retired.iter().map(|f| &f.path)) {

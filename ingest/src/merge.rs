@@ -204,7 +204,7 @@ impl Chunks<'_> {
             account,
             ..
         } = self;
-        let (cpu, seen) = (input.cpu, &mut input.seen);
+        let seen = &mut input.seen;
         let mut decoder = reader.as_ref()?.decode(from);
         while rows.len() + marks.len() < READY {
             let room = READY - marks.len();
@@ -212,7 +212,7 @@ impl Chunks<'_> {
                 let Stamp { seq, time_ns, .. } = r.stamp;
                 if !seen.contains(seq) && account.accept(seq, time_ns) {
                     *key = time_ns.max(*key);
-                    rows.push(Row::new(*key, cpu, r));
+                    rows.push(Row::new(*key, r.stamp.cpu, r));
                 }
                 rows.len() < room
             });
@@ -227,7 +227,7 @@ impl Chunks<'_> {
                     }
                     *key = time_ns.max(*key);
                     match &record {
-                        Record::Ref(r) => rows.push(Row::new(*key, cpu, r)),
+                        Record::Ref(r) => rows.push(Row::new(*key, r.stamp.cpu, r)),
                         other => marks.extend(Mark::of(other).map(|mark| Marked {
                             before: rows.len(),
                             key: *key,

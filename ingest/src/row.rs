@@ -49,7 +49,8 @@ const MAJOR_KNOWN: u8 = 0x40;
 const MAJOR: u8 = 0x80;
 
 impl Row {
-    /// The row of reference `r`, number `seq` of the recording, made by `cpu`.
+    /// The row of reference `r`, number `seq` of the recording, made by `cpu`: the record's own, for a recording that
+    /// was translated from a table has one channel and the table's CPUs.
     ///
     /// A page that enters or leaves the page cache is not used: whatever such a record says of address and access, its
     /// row says nothing.
@@ -181,7 +182,9 @@ impl Context {
                 }))
             }
             "comm" => text(tile.who.iter().copied(), |number| {
-                who(number).map(|w| w.comm.as_str())
+                // Some sources know a process but not its name.
+                let comm = who(number).map(|w| w.comm.as_str());
+                comm.filter(|c| !c.is_empty())
             }),
             "path" => text(all().map(|r| r.object), |object| {
                 self.object(object).and_then(|o| o.path.as_deref())

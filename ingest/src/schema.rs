@@ -190,7 +190,7 @@ const CAPTURES: &[Column] = &[
     column("settings", Kind::Text, "settings of the recorder, as JSON"),
     column("start_ts", Kind::Timestamp, "start of the recording"),
     column("end_ts", Kind::Timestamp, "time of the last record"),
-    maybe("emitted", Kind::UInt64, "rows that refs would have if nothing had been lost or overwritten: refs + lost + count of losses of channel refs with cause overwritten; null where unknown. A lost record counts, although it may have been none for refs: nobody can tell"),
+    maybe("emitted", Kind::UInt64, "rows that refs would have if nothing had been lost or overwritten: refs + count of all losses of channel refs (those overwritten, too) but the causes probe_missed and no_memory, which never had a number; null where unknown. A lost record counts, although it may have been none for refs: nobody can tell"),
     column("refs", Kind::UInt64, "rows in refs"),
     column("cache_events", Kind::UInt64, "of them insert and evict, which are no references"),
     column("lost", Kind::UInt64, "rows lost: sum of count over losses of channel refs, those overwritten left out"),

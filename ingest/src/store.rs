@@ -1,12 +1,14 @@
 //! Object stores by URL: how they are opened, and how long a failing one is borne with.
 
 use std::future::Future;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::HttpError;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
@@ -75,11 +77,14 @@ pub fn open(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     let (scheme, path) = scheme(url)?;
     let retry = retry(patience()?);
     let store: Result<Arc<dyn ObjectStore>> = match scheme {
-        ObjectStoreScheme::AmazonS3 => AmazonS3Builder::from_env()
-            .with_url(url.as_str())
-            .with_retry(retry)
-            .build()
-            .map(|s| Arc::new(s) as _),
+        ObjectStoreScheme::AmazonS3 => {
+            somebody()?;
+            AmazonS3Builder::from_env()
+                .with_url(url.as_str())
+                .with_retry(retry)
+                .build()
+                .map(|s| Arc::new(s) as _)
+        }
         ObjectStoreScheme::GoogleCloudStorage => GoogleCloudStorageBuilder::from_env()
             .with_url(url.as_str())
             .with_retry(retry)
@@ -103,6 +108,34 @@ pub fn open(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     Ok((store, path))
 }
 
+/// Whether there is anybody to be for S3. Without credentials the machine is asked for its role, over and over; most
+/// machines have none, and the person who forgot the credentials should not wait for that.
+fn somebody() -> Result<(), String> {
+    let given = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SKIP_SIGNATURE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    if given.iter().any(|name| std::env::var_os(name).is_some()) {
+        return Ok(());
+    }
+    let metadata = std::env::var("AWS_METADATA_ENDPOINT");
+    let metadata = metadata.unwrap_or_else(|_| "http://169.254.169.254".into());
+    let reached = Url::parse(&metadata).map(|url| {
+        let addresses = url.socket_addrs(|| None).unwrap_or_default();
+        let connect = |a| TcpStream::connect_timeout(a, Duration::from_secs(1));
+        addresses.iter().any(|a| connect(a).is_ok())
+    });
+    match reached {
+        Ok(true) => Ok(()),
+        _ => Err("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for \
+            what anybody may read; and this machine has no role of its own"
+            .into()),
+    }
+}
+
 /// How long requests are repeated.
 fn patience() -> Result<Duration, String> {
     match std::env::var(PATIENCE) {
@@ -123,20 +156,29 @@ fn retry(patience: Duration) -> RetryConfig {
     retry
 }
 
-/// Whether asking again may help: not after a plain answer of the store.
+/// Whether asking again may help: the connection was at fault, and `object_store` has not asked again itself, as it
+/// has for every answer that told of passing trouble.
 pub(crate) fn may_pass(e: &Error) -> bool {
-    !matches!(
+    let mut cause = std::error::Error::source(e);
+    while let Some(e) = cause {
+        if e.is::<HttpError>() {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
+}
+
+/// Whether the store said no: what was asked for has not been done, and will not be.
+pub(crate) fn is_refusal(e: &Error) -> bool {
+    matches!(
         e,
-        Error::NotFound { .. }
-            | Error::InvalidPath { .. }
+        Error::InvalidPath { .. }
             | Error::NotSupported { .. }
             | Error::AlreadyExists { .. }
-            | Error::Precondition { .. }
-            | Error::NotModified { .. }
             | Error::NotImplemented { .. }
             | Error::PermissionDenied { .. }
             | Error::Unauthenticated { .. }
-            | Error::UnknownConfigurationKey { .. }
     )
 }
 

@@ -112,7 +112,7 @@ pub fn survey_with(
         rows.insert(scan.cpu, scan.rows);
         fresh.insert(scan.cpu, scan.fresh);
         let account = settle(scan, &totals, &heard, newest);
-        emitted += account.emitted;
+        emitted = u64::saturating_add(emitted, account.emitted);
         losses.extend(account.losses);
     }
     let names = collector.finish();

@@ -246,9 +246,16 @@ fn a_folder_that_is_something_else() {
     let out = program()
         .arg(&raw)
         .args(["--to", "s3://bucket/x"])
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SKIP_SIGNATURE")
+        .env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9") // a machine without a role
         .output()
         .unwrap();
-    says(&out, 2, &["s3://bucket/x", "cannot be opened"]);
+    says(
+        &out,
+        2,
+        &["s3://bucket/x", "no credentials: set AWS_ACCESS_KEY_ID"],
+    );
 }
 
 #[test]

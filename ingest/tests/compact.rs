@@ -281,7 +281,7 @@ fn killed_at_any_moment() {
         killed += usize::from(!child.wait().unwrap().success());
         assert!(all_lines(&to) == before, "after {ms} ms");
     }
-    assert!(killed > 3, "{killed} of them were killed before their end");
+    assert!(killed > 2, "{killed} of them were killed before their end");
     compacted(&to);
     let manifest = read::manifest(&to);
     assert_eq!(

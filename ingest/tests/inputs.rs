@@ -107,7 +107,7 @@ fn standard_input_is_the_same_as_files() {
     let folder = recordings();
     let at = folder.path();
     let raw = at.join("rec/a");
-    run(&[raw.clone()], &at.join("local"), &small()).unwrap();
+    run(std::slice::from_ref(&raw), &at.join("local"), &small()).unwrap();
     let mut files: Vec<_> = std::fs::read_dir(&raw)
         .unwrap()
         .map(|e| e.unwrap().path())

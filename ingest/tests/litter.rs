@@ -30,13 +30,11 @@ fn start(raw: &Path, to: &Path) -> Child {
         .unwrap()
 }
 
-/// All files below a folder.
+/// All files below a folder, which may change meanwhile.
 fn all(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .map(|e| e.unwrap().path());
-    entries
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|e| e.path());
+    paths
         .flat_map(|p| if p.is_dir() { all(&p) } else { vec![p] })
         .collect()
 }
@@ -54,9 +52,12 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-/// Waits until `child` has files in the dataset.
-fn wait_for_files(child: &mut Child, to: &Path) {
-    while all(&to.join("refs")).is_empty() {
+/// Waits for what `child` does; looks on while it runs.
+fn wait_for<T>(child: &mut Child, mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
         assert!(child.try_wait().unwrap().is_none(), "ended too soon");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -68,18 +69,29 @@ fn killed_runs_leave_nothing_in_the_end() {
     let (raw, to) = (folder.path().join("raw"), folder.path().join("dataset"));
     Fabric::random(1, 2, 60_000, 30, 8).write(&raw);
     let mut random = Random(7);
-    let (mut killed, mut littered) = (0, 0);
-    for _ in 0..12 {
+    let mut littered = 0;
+    for trial in 0..12 {
+        let before = all(&to.join("_pgtrace/runs"));
         let mut child = start(&raw, &to);
-        std::thread::sleep(Duration::from_millis(random.below(600)));
+        // From its marker on, or from its first file on: there is much to do after either.
+        let own = wait_for(&mut child, || {
+            let markers = all(&to.join("_pgtrace/runs"));
+            let mut new = markers.into_iter().filter(|m| !before.contains(m));
+            Some(new.next()?.file_stem()?.to_str()?.to_string())
+        });
+        let files = || {
+            let of = |path: &PathBuf| path.to_str().is_some_and(|p| p.contains(&own));
+            all(&to.join("refs")).into_iter().find(of)
+        };
+        if trial % 2 == 0 {
+            wait_for(&mut child, files);
+        }
+        std::thread::sleep(Duration::from_millis(random.below(40)));
         child.kill().unwrap();
-        killed += usize::from(!child.wait().unwrap().success());
-        littered += usize::from(!all(&to.join("refs")).is_empty());
+        assert!(!child.wait().unwrap().success(), "killed before its end");
+        littered += usize::from(files().is_some());
     }
-    assert!(
-        killed > 5 && littered > 2,
-        "{killed} killed, {littered} left litter"
-    );
+    assert!(littered >= 6, "{littered}");
     let report = run(&[raw], &to, &small()).unwrap();
     assert_eq!(read::refs(&to).len(), 60_000, "{report}");
     assert_eq!(report.cleaned.failed, 0);
@@ -100,7 +112,7 @@ fn two_live_runs_leave_each_other_alone() {
     Fabric::random(1, 2, 60_000, 30, 8).write(&one);
     Fabric::random(2, 2, 5000, 3, 9).write(&two);
     let mut child = start(&one, &to);
-    wait_for_files(&mut child, &to);
+    wait_for(&mut child, || all(&to.join("refs")).pop());
     // It stands still, alive, in the midst of its files.
     signal(&child, "-STOP");
     let before = all(&to.join("refs"));

@@ -19,7 +19,7 @@ use pgtrace_sql::{Error, run, shell, statements};
 #[derive(Parser)]
 #[command(name = "pgtrace-sql", version, after_help = EXAMPLES)]
 struct Cli {
-    /// The dataset: a folder, or a URL (file://..)
+    /// The dataset: a folder, or a URL (s3://, gs://, az://, file://)
     dataset: String,
     /// Run these statements; may be given several times, in order with -f
     #[arg(short = 'c', long = "command", value_name = "SQL")]

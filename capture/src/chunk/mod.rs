@@ -32,7 +32,7 @@ use std::path::PathBuf;
 pub use header::ChunkHeader;
 pub use reader::{ChunkReader, DamageCause, Step};
 pub use seam::{Begins, CHUNK_MAGIC, END_BLOCK, begins, ends};
-pub use settings::{CpuTotals, Settings, Targets, Totals};
+pub use settings::{CpuTotals, Settings, Targets, Totals, Unread};
 pub use writer::ChunkWriter;
 
 /// Container version this program writes; it reads this one only.

@@ -60,7 +60,7 @@ pub fn ends(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::super::tests::chunk_bytes;
     use super::*;
 

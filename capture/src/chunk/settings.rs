@@ -108,6 +108,21 @@ pub struct Totals {
     pub command_exit: Option<i32>,
     /// Length of the recording, ns.
     pub duration_ns: u64,
+    /// What its source held but nobody could read, where it was translated from something else: numbers of the refs
+    /// channel that never come.
+    pub unread: Vec<Unread>,
+}
+
+/// One place of [`Totals::unread`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unread {
+    /// First number that is missing for it.
+    pub first_seq: u64,
+    /// The source ended too early; otherwise bytes were not what they should be.
+    pub truncated: bool,
+    /// Source and place, expected and found.
+    pub detail: String,
 }
 
 /// One CPU's share of [`Totals`].

@@ -72,7 +72,11 @@ pub struct CpuCounts {
 }
 
 impl Status {
-    pub(super) fn parse(text: &str, path: &Path) -> Result<Status, ControlError> {
+    /// Understands the text of `status`; `path` names it in errors.
+    ///
+    /// # Errors
+    /// It says nothing that can be understood, or a wire version that this program does not know.
+    pub fn parse(text: &str, path: &Path) -> Result<Status, ControlError> {
         let mut status = Status::default();
         for line in text.lines() {
             let bad = || ControlError::BadStatus {
@@ -135,7 +139,8 @@ impl Status {
     /// Records lost so far, on all CPUs and channels.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.cpus.iter().map(|c| c.refs_lost + c.names_lost).sum()
+        let counts = self.cpus.iter().flat_map(|c| [c.refs_lost, c.names_lost]);
+        counts.fold(0, u64::saturating_add)
     }
 }
 

@@ -137,6 +137,7 @@ impl Session<'_> {
                 command_exit: running.as_mut().and_then(wait_for_command),
                 duration_ns,
                 cpus: Vec::new(),
+                unread: Vec::new(),
             };
             let mut report = finish(self.options, drains, totals, &last.unwrap_or(seen));
             report.snapshots = taker.taken();

@@ -3,6 +3,7 @@
 //! No wire struct leaves this module. Framing (magic, version, kind, length) is the same in every version, so a record
 //! of a kind or version this program does not know is skipped by its length and counted, never guessed at.
 
+pub mod v0;
 mod v1;
 
 #[cfg(test)]
@@ -11,6 +12,10 @@ mod frozen_test;
 mod layout_test;
 #[cfg(test)]
 mod robust_test;
+#[cfg(test)]
+mod v0_test;
+#[cfg(test)]
+mod v2_test;
 
 use crate::record::{PageRef, Record};
 
@@ -19,7 +24,8 @@ pub const VERSION: u8 = 1;
 /// Bytes of the header every record begins with.
 pub const HEADER_LEN: usize = 24;
 
-/// The version table: version byte -> decoder of one whole record (the slice is exactly the record).
+/// The version table: version byte -> decoder of one whole record (the slice is exactly the record). Version 0 had no
+/// framing and is read by [`v0`]; `v2_test` shows what adding a version takes.
 const VERSIONS: &[(u8, DecodeFn)] = &[(1, v1::decode)];
 
 /// Decodes one record whose framing has been checked. `Ok(None)`: a kind this version does not know.
@@ -139,10 +145,19 @@ pub enum Fault {
 /// The iterator ends at the end of the bytes, or behind the first [`DecodeError`].
 #[must_use]
 pub fn decode(bytes: &[u8], order: ByteOrder) -> Decoder<'_> {
+    decode_by(bytes, order, VERSIONS)
+}
+
+fn decode_by<'a>(
+    bytes: &'a [u8],
+    order: ByteOrder,
+    versions: &'static [(u8, DecodeFn)],
+) -> Decoder<'a> {
     Decoder {
         bytes,
         at: 0,
         swap: order != ByteOrder::NATIVE,
+        versions,
     }
 }
 
@@ -152,6 +167,7 @@ pub struct Decoder<'a> {
     bytes: &'a [u8],
     at: usize,
     swap: bool,
+    versions: &'static [(u8, DecodeFn)],
 }
 
 impl Decoder<'_> {
@@ -212,7 +228,7 @@ impl Iterator for Decoder<'_> {
         let decoded = if frame.version == VERSION {
             v1::decode(record, self.swap)
         } else {
-            match VERSIONS.iter().find(|row| row.0 == frame.version) {
+            match self.versions.iter().find(|row| row.0 == frame.version) {
                 Some((_, decode)) => decode(record, self.swap),
                 None => Ok(None),
             }

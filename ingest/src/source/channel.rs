@@ -3,7 +3,7 @@
 use pgtrace_capture::chunk::{BlockKind, ChunkError, ChunkReader, Step};
 use pgtrace_capture::wire::{self, ByteOrder, DecodeError};
 
-use super::{Chunk, Input};
+use super::{Chunk, Input, Place};
 use crate::losses::Damage;
 
 /// What stands next in a CPU's chunks.
@@ -87,6 +87,18 @@ impl<'a> ChannelReader<'a> {
     /// Bytes of the block that [`ChannelReader::next_piece`] found last.
     pub fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// The chunk that is open, and where in it the payload begins.
+    pub fn position(&self) -> Option<(&Place, u64)> {
+        let (chunk, _) = self.open.as_ref()?;
+        Some((&chunk.place, self.offset))
+    }
+
+    /// Byte `at` of the payload, for people: file and byte offset.
+    pub fn place(&self, at: u64) -> String {
+        let name = self.open.as_ref().map(|(chunk, _)| chunk.name());
+        format!("{}: byte {}", name.unwrap_or_default(), self.offset + at)
     }
 
     /// Byte order of the chunk that is open.

@@ -10,7 +10,6 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 use pgtrace_capture::chunk::EXTENSION;
 use tokio::runtime::Handle;
-use url::Url;
 use walkdir::WalkDir;
 
 use super::spool::spool;
@@ -76,7 +75,7 @@ fn is_chunk(name: &FsPath) -> bool {
     name.extension() == Some(OsStr::new(EXTENSION))
 }
 
-fn is_pattern(text: &str) -> bool {
+pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
@@ -85,14 +84,13 @@ fn file_url(url: &str) -> Result<Option<PathBuf>, IngestError> {
     if !url.starts_with("file:") {
         return Ok(None);
     }
-    let path = Url::parse(url).ok().and_then(|u| u.to_file_path().ok());
-    match path {
-        Some(path) => Ok(Some(path)),
-        None => Err(IngestError::Url {
-            url: url.into(),
-            detail: "a file URL needs an absolute path".into(),
-        }),
-    }
+    let bad = |detail| IngestError::Url {
+        url: url.into(),
+        detail,
+    };
+    let path = store::parse(url).map_err(bad)?.to_file_path();
+    path.map(Some)
+        .map_err(|()| bad("a file URL needs an absolute path".into()))
 }
 
 /// The places of a path on this machine.

@@ -1,12 +1,19 @@
 //! Where records come from: raw chunks, found, identified and read in order.
+//!
+//! `kind` lists the sources that are translated into chunks first, one file each.
 
 mod channel;
+pub mod error;
+pub mod kind;
 mod locate;
 mod object;
 mod place;
 mod scan;
+mod scribe;
 pub mod skeleton;
 mod spool;
+mod table;
+mod v0;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,7 +88,14 @@ pub struct Found {
 /// As [`places`]; a chunk that cannot be read, and (unless `keep_going`) one
 /// whose header cannot be used.
 pub fn find(raw: &[PathBuf], keep_going: bool, runtime: &Handle) -> Result<Found, IngestError> {
-    let places = places(raw, runtime)?;
+    recordings(places(raw, runtime)?, keep_going)
+}
+
+/// Reads and identifies the chunks at `places`.
+///
+/// # Errors
+/// As [`find`].
+pub fn recordings(places: Vec<Place>, keep_going: bool) -> Result<Found, IngestError> {
     let chunks: Vec<Result<Chunk, IngestError>> = places.into_par_iter().map(identify).collect();
     let mut found = Found::default();
     let mut recordings: BTreeMap<String, Recording> = BTreeMap::new();

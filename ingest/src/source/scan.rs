@@ -12,6 +12,9 @@ use crate::error::IngestError;
 use crate::losses::{Damage, Tracker};
 use crate::marks::Mark;
 
+/// Places of damage that are told one by one; a file can be made of nothing else.
+const PLACES: usize = 1000;
+
 /// What the first reading of one CPU's chunks found.
 #[derive(Debug)]
 pub struct CpuScan {
@@ -27,8 +30,10 @@ pub struct CpuScan {
     pub names_account: Tracker,
     /// LOST records, wherever they stood.
     pub lost: Vec<Lost>,
-    /// Damage in its chunks, in order.
+    /// Damage in its chunks, in order; the last one stands for all that follow, where there are very many.
     pub damages: Vec<Damage>,
+    /// Places that have no damage of their own.
+    untold: u64,
     /// Records that will become rows of `refs`.
     pub rows: u64,
     /// Of them page-cache events, which are no references.
@@ -142,6 +147,7 @@ pub fn scan_parts(cpu: u16, parts: &[Part<'_>]) -> Result<CpuScan, IngestError> 
         names_account: Tracker::new(cpu, Channel::Names),
         lost: Vec::new(),
         damages: Vec::new(),
+        untold: 0,
         rows: 0,
         cache_events: 0,
         last_ns: 0,
@@ -179,6 +185,12 @@ pub fn scan_parts(cpu: u16, parts: &[Part<'_>]) -> Result<CpuScan, IngestError> 
             }
         }
     }
+    if let Some(last) = scan.damages.last_mut().filter(|_| scan.untold > 0) {
+        last.detail = format!(
+            "{} (and {} more places behind it)",
+            last.detail, scan.untold
+        );
+    }
     Ok(scan)
 }
 
@@ -189,7 +201,7 @@ impl CpuScan {
             match piece {
                 Piece::Damage(damage) => self.damage(damage, true, true),
                 Piece::Absent => {}
-                Piece::Block(BlockKind::Totals) => self.totals(reader.payload()),
+                Piece::Block(BlockKind::Totals) => self.totals(reader.payload(), &chunk.name()),
                 Piece::Block(kind) => {
                     let damage = |e: &wire::DecodeError| reader.undecodable(0, e);
                     self.block(kind, reader.payload(), reader.byte_order(), &damage);
@@ -220,7 +232,7 @@ impl CpuScan {
                 Kept::Stored { what, data } => match what {
                     Stored::Names => self.block(BlockKind::Names, data, order, &damage),
                     Stored::Repeated => self.block(BlockKind::Repeated, data, order, &damage),
-                    Stored::Totals => self.totals(data),
+                    Stored::Totals => self.totals(data, name),
                     Stored::InRefs => {
                         for item in wire::decode(data, order) {
                             if let Ok(Item::Record(record)) = item {
@@ -257,7 +269,14 @@ impl CpuScan {
     }
 
     fn damage(&mut self, damage: Damage, refs: bool, names: bool) {
-        let index = self.damages.len();
+        let untold = self.untold;
+        let truncated = damage.cause == "truncated";
+        let mut detail = damage.detail.clone();
+        let index = self.damaged(damage);
+        if self.untold > untold {
+            // Only that it is there is of use.
+            detail.clear();
+        }
         if refs {
             self.refs.damage(index);
         }
@@ -267,10 +286,9 @@ impl CpuScan {
         self.keep(Kept::Damage {
             refs,
             names,
-            truncated: damage.cause == "truncated",
-            detail: damage.detail.clone(),
+            truncated,
+            detail,
         });
-        self.damages.push(damage);
     }
 
     fn block(
@@ -434,11 +452,30 @@ impl CpuScan {
         }
     }
 
-    /// Totals that cannot be read are damage; the last ones count.
-    fn totals(&mut self, payload: &[u8]) {
+    /// Takes note of damage; gives its number.
+    fn damaged(&mut self, damage: Damage) -> usize {
+        match self.damages.len() < PLACES {
+            true => self.damages.push(damage),
+            false => self.untold += 1,
+        }
+        self.damages.len() - 1
+    }
+
+    /// Totals that cannot be read are damage; the last ones count. `name` is the chunk's.
+    fn totals(&mut self, payload: &[u8], name: &str) {
         match serde_json::from_slice::<Totals>(payload) {
             Ok(totals) => {
                 self.complete = totals.complete;
+                for unread in totals.unread {
+                    let index = self.damaged(Damage {
+                        cause: match unread.truncated {
+                            true => "truncated",
+                            false => "corrupt",
+                        },
+                        detail: format!("{name}: {}", unread.detail),
+                    });
+                    self.refs.explain(unread.first_seq, index);
+                }
                 self.totals = totals.cpus.into_iter().map(|c| (c.cpu, c)).collect();
                 self.keep(Kept::Stored {
                     what: Stored::Totals,

@@ -16,6 +16,33 @@ mod stream;
 mod sys;
 mod translate;
 
+/// The decoders here that meet bytes of others, for the fuzzer alone.
+#[doc(hidden)]
+pub mod fuzzing {
+    use super::{event, proc};
+
+    /// Events in the bytes of a ring, and where they stop making sense.
+    #[must_use]
+    pub fn events(bytes: &[u8]) -> (usize, Option<usize>) {
+        let mut damage = None;
+        let events = event::decode(bytes).filter(|event| match event {
+            Ok(_) => true,
+            Err(e) => {
+                damage = Some(e.offset);
+                false
+            }
+        });
+        (events.count(), damage)
+    }
+
+    /// Lines of /proc/PID/maps and /proc/PID/stat; how many can be understood.
+    #[must_use]
+    pub fn proc_lines(text: &str) -> usize {
+        let maps = text.lines().filter_map(proc::MapsLine::parse).count();
+        maps + usize::from(proc::stat_fields(text).is_some())
+    }
+}
+
 use std::io;
 use std::sync::atomic::AtomicBool;
 

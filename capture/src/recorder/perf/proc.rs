@@ -109,7 +109,7 @@ pub(super) fn identity(pid: u32) -> Option<Identity> {
 }
 
 /// Parent, start and name out of /proc/PID/stat; the name may hold anything, brackets too.
-fn stat_fields(stat: &str) -> Option<(u32, u64, String)> {
+pub(super) fn stat_fields(stat: &str) -> Option<(u32, u64, String)> {
     let (head, tail) = stat.rsplit_once(") ")?;
     let comm = head.split_once('(')?.1.to_string();
     let mut fields = tail.split(' ');

@@ -244,6 +244,7 @@ impl<'a> Session<'a> {
             command_exit: status.and_then(exit_code),
             duration_ns: took.as_nanos() as u64,
             cpus: work.streams.list.iter().map(cpu_totals).collect(),
+            unread: Vec::new(),
         };
         work.streams
             .finish(&serde_json::to_vec(&totals).unwrap_or_default());
