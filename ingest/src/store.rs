@@ -102,6 +102,9 @@ pub fn open(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), String> {
             .with_retry(retry)
             .build()
             .map(|s| Arc::new(s) as _),
+        // Of no use to anybody else.
+        #[cfg(test)]
+        ObjectStoreScheme::Memory => Ok(Arc::new(object_store::memory::InMemory::new()) as _),
         _ => return Err(format!("no object store has scheme {:?}", url.scheme())),
     };
     let store = store.map_err(|e| format!("cannot be opened: {e}"))?;

@@ -199,3 +199,86 @@ fn inspect_shows_standard_input() {
         output.status.success() && text.starts_with("chunk standard input from byte 0 capture")
     );
 }
+
+#[test]
+fn verify_and_inspect_take_what_ingest_takes() {
+    let folder = recordings();
+    let at = folder.path();
+    run(&[at.join("rec")], &at.join("ds"), &small()).unwrap();
+    let url = |path: &str| format!("file://{}/{path}", at.display());
+    for (inputs, subjects) in [
+        (&["rec/*/"][..], 2),
+        (&[&url("rec")], 2),
+        (&["rec/a/*.pgt", "ds"], 2),
+        (&[&url("ds"), &url("rec/b/**/*.pgt")], 2),
+    ] {
+        let args = [&["verify"][..], inputs].concat();
+        let output = program(at, &args).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{inputs:?}: {text}");
+        let titles = text
+            .lines()
+            .filter(|l| l.starts_with("recording ") || l.starts_with("dataset "));
+        assert_eq!(titles.count(), subjects, "{inputs:?}: {text}");
+    }
+    let (code, words) = said(&mut program(at, &["verify", "rec/z*"]));
+    assert!(code == 2 && words.contains("no file fits"), "{words}");
+
+    let shown = |args: &[&str]| {
+        let output = program(at, &[&["inspect"], args].concat())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let whole = shown(&["rec/a", "--merge"]);
+    assert!(whole.lines().filter(|l| l.starts_with("ref ")).count() == 3_000);
+    assert!(shown(&["rec/a/*.pgt", "--merge"]) == whole);
+    assert!(shown(&[&url("rec/a"), "--merge"]) == whole);
+    let mut all = Vec::new();
+    for entry in glob::glob(at.join("rec/a/*.pgt").to_str().unwrap()).unwrap() {
+        all.extend(std::fs::read(entry.unwrap()).unwrap());
+    }
+    for (command, args) in [("inspect", &["-", "--merge"][..]), ("verify", &["-"])] {
+        let mut piped = program(at, &[&[command], args].concat());
+        let output = piped.write_stdin(all.clone()).output().unwrap();
+        assert!(output.status.success(), "{command}");
+        assert!(command == "verify" || output.stdout == whole.as_bytes());
+    }
+}
+
+#[test]
+fn tables_are_named_as_chunks_are() {
+    let folder = recordings();
+    let at = folder.path();
+    std::fs::create_dir(at.join("t")).unwrap();
+    for (name, page) in [("a.csv", 1), ("b.csv", 2)] {
+        std::fs::write(at.join("t").join(name), format!("path,page\n/x,{page}\n")).unwrap();
+    }
+    std::fs::copy(at.join("rec/a/cpu000-000000.pgt"), at.join("t/c.pgt")).unwrap();
+    let url = |path: &str| format!("file://{}/{path}", at.display());
+    for (i, (args, captures)) in [
+        (&["t/*.csv"][..], 2),
+        (&["t/[ab].csv", "--from", "csv"], 2),
+        (&["t/*"], 3),
+        (&[&url("t/a.csv")], 1),
+        (&[&url("t/*.csv"), "t/c.pgt"], 3),
+        (&["t/*.pgt", "--from", "chunk"], 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let to = format!("tables{i}");
+        let (code, words) = said(&mut program(at, &[args, &["--to", &to]].concat()));
+        assert!(code < 2, "{args:?}: {words}");
+        assert_eq!(
+            read::manifest(&at.join(to)).captures.len(),
+            captures,
+            "{args:?}"
+        );
+    }
+    let (code, words) = said(&mut program(at, &["t/*", "--from", "csv", "--to", "none"]));
+    assert!(code == 2 && words.contains("c.pgt"), "{words}");
+    let (code, words) = said(&mut program(at, &["t/z*", "--from", "csv", "--to", "none"]));
+    assert!(code == 2 && words.contains("no file fits"), "{words}");
+}

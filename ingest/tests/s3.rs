@@ -151,6 +151,39 @@ fn inspect_reads_an_object() {
     assert!(behind(&text) == behind(&same));
 }
 
+#[test]
+fn verify_tells_a_dataset_from_a_recording() {
+    let recorded = Recorded::new(5, 4_000);
+    let bucket = Bucket::new("verified");
+    bucket.put("rec", &recorded.chunks);
+    let (raw, dataset) = (bucket.url("rec"), bucket.url("ds"));
+    good(run_at(server(), LONG, &[&raw, "--to", &dataset]));
+    let text = good(run_at(server(), LONG, &["verify", &raw, &dataset]));
+    assert!(text.contains("recording ") && text.contains(&format!("dataset {dataset}")));
+    // A web server lists nothing: an object is all it may be.
+    let (name, _) = bucket.list("rec").pop_first().unwrap();
+    let (code, words) = run_at(server(), LONG, &["verify", &bucket.publish(&name)]);
+    assert!(code < 2 && words.contains("recording "), "{words}");
+    let (code, words) = run_at(server(), LONG, &["verify", &bucket.url("nothing")]);
+    assert!(code == 2 && words.contains("no raw chunks"), "{words}");
+}
+
+#[test]
+fn a_table_in_a_store_is_fetched_and_ingested() {
+    let bucket = Bucket::new("tables");
+    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
+    bucket.put("mine", &[testdata.join("tables/refs.csv")]);
+    bucket.put("old", &[testdata.join("v0/v0-x86-64.bin")]);
+    let csv = bucket.url("mine/refs.csv");
+    good(run_at(server(), LONG, &[&csv, "--to", &bucket.url("ds")]));
+    assert_eq!(rows(&bucket, "ds").len(), 9);
+    let folder = bucket.url("old/*.bin");
+    let to = bucket.url("ds2");
+    let (code, words) = run_at(server(), LONG, &[&folder, "--from", "v0", "--to", &to]);
+    assert!(code < 2, "{words}");
+    assert!(!rows(&bucket, "ds2").is_empty());
+}
+
 /// All goes wrong that can, one request in `every`, and the rows are the same.
 fn through(bucket: &str, every: u64, fates: &'static [Fate]) {
     let recorded = Recorded::scattered(3, 300_000);

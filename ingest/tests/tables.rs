@@ -509,7 +509,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
     fn garbage_is_told_never_swallowed(text in "[a-z0-9,\"{}:\\[\\]\\n\\t -]{0,300}", bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
@@ -524,6 +524,11 @@ proptest! {
             }
         }
     }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     // The parquet crate does on about one of 300 of these.

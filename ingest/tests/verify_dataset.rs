@@ -18,9 +18,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use pgtrace_capture::record::{Channel, Clock, Lost, LostCause, Record};
+use pgtrace_ingest::compact::{self, compact};
 use pgtrace_ingest::manifest::{FOLDER, Manifest, Span};
 use pgtrace_ingest::pipeline::Options as IngestOptions;
 use pgtrace_ingest::schema::Table;
+use pgtrace_ingest::source::kind;
 use pgtrace_ingest::verify::{Options, Report, verify};
 
 const MS: u64 = 1_000_000;
@@ -223,6 +225,90 @@ fn what_ingest_makes_passes() {
     Place::of(&fabric).breaks(&[], "");
     fabric.totals = false;
     Place::of(&fabric).breaks(&[], "nobody knows how much was emitted");
+}
+
+#[test]
+fn what_compact_makes_passes() {
+    let place = Place::of(&fabric());
+    let raw = place.folder.path().join("other");
+    Fabric::random(0x77, 2, 3000, 3, 5).write(&raw);
+    run(&[raw], &place.at(), &small()).unwrap();
+    compact(place.at().to_str().unwrap(), &compact::Options::default()).unwrap();
+    let captures = place.manifest().files(Table::Captures).to_vec();
+    assert_eq!((captures.len(), captures[0].capture_id.as_str()), (1, ""));
+    let report = place.check();
+    assert!(report.holds(), "{report}");
+    let text = report.to_string();
+    assert!(text.contains("2 captures, 3,300 rows of refs"), "{text}");
+    // Replaced files are still there, and nobody wonders.
+    assert!(!text.contains("belong to no commit"), "{text}");
+
+    // Each row of it counts for its capture.
+    place.rows(&captures[0].path, |batch| {
+        with_numbers(&batch, "cache_events", |n| n[1] += 1)
+    });
+    place.breaks(&["captures"], "page-cache events, by captures.cache_events");
+    place.edit(|m| {
+        m.captures.pop();
+        let keep = m.captures[0].capture_id.clone();
+        let refs = m.tables.get_mut(&Table::Refs).unwrap();
+        refs.retain(|f| f.capture_id == keep);
+    });
+    let report = place.check();
+    assert!(broken(&report).contains(&"files"), "{report}");
+    assert!(report.to_string().contains("is not in the manifest"));
+}
+
+#[test]
+fn files_of_an_older_schema_pass() {
+    let without = |name: &'static str| {
+        let place = Place::of(&fabric());
+        let path = place.file(Table::Captures, 0);
+        place.rows(&path, |mut batch| {
+            batch.remove_column(batch.schema().index_of(name).unwrap());
+            batch
+        });
+        place
+    };
+    // The first files of this version had none.
+    without("cache_events").breaks(&[], "");
+    let report = without("emitted").check();
+    assert!(broken(&report).contains(&"files"), "{report}");
+}
+
+#[test]
+fn what_tables_become_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = kind::Settings {
+        ignore_unknown_columns: false,
+        memory: 64 << 20,
+    };
+    let mine = folder.path().join("mine.csv");
+    // Times as they please, on two CPUs.
+    let rows = (0..300).map(|i| format!("{},/a,{},{}\n", 1 + i * 7919 % 300, i % 9, i % 2));
+    let text: String = std::iter::once("ts,path,page,cpu\n".to_string())
+        .chain(rows)
+        .collect();
+    std::fs::write(&mine, text).unwrap();
+    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
+    for (i, (file, from)) in [
+        (mine, None),
+        (testdata.join("tables/refs.parquet"), None),
+        (testdata.join("tables/refs.ndjson"), Some("ndjson")),
+        (testdata.join("v0/v0-x86-64.bin"), Some("v0")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let to = folder.path().join(format!("{i}"));
+        let from = from.and_then(kind::by_name);
+        let prepared = kind::prepare(&[file], from, &settings).unwrap();
+        run(&prepared.raw, &to, &small()).unwrap();
+        let report = check(&to);
+        assert!(report.holds(), "{report}");
+        let note = "it was a table, whose rows are in its own order";
+        assert!(i > 0 || report.to_string().contains(note), "{report}");
+    }
 }
 
 #[test]

@@ -151,6 +151,11 @@ pub fn by_name(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
+/// Whether a recording whose settings name this source was translated.
+pub fn is_translated(source: &str) -> bool {
+    by_name(source).is_some_and(|kind| !matches!(kind.way, Way::AsItIs))
+}
+
 /// Translates what of `raw` is no raw chunk: a file, or the files of a pattern or a URL (which are copied first). All of
 /// it is of the source `from`; without that, files that look like a table are tables, and the rest is left as it is. `-`
 /// is standard input, where `from` says that it is to be translated.

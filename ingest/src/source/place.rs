@@ -126,4 +126,19 @@ impl Seek for Input {
             Self::Object(object) => object.seek(to),
         }
     }
+
+    // A `BufReader`'s own ones keep its buffer; `seek` throws it away.
+    fn stream_position(&mut self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.stream_position(),
+            Self::Object(object) => object.stream_position(),
+        }
+    }
+
+    fn seek_relative(&mut self, by: i64) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.seek_relative(by),
+            Self::Object(object) => object.seek_relative(by),
+        }
+    }
 }

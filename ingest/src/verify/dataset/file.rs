@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, DictionaryArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{
-    ArrowPrimitiveType, Int32Type, TimestampNanosecondType, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Field, Fields, Int32Type, TimestampNanosecondType, UInt32Type, UInt64Type,
 };
 use futures::StreamExt;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
@@ -17,7 +18,8 @@ use super::small::Facts;
 use super::stored::StoredFile;
 use crate::dataset::Dataset;
 use crate::manifest::{FileEntry, Manifest, PartitionKey, Span};
-use crate::schema::{SCHEMA_VERSION, Table};
+use crate::older;
+use crate::schema::{ADDED, Column, SCHEMA_VERSION, Table};
 use crate::verify::report::Rule;
 
 /// A file's footer, read.
@@ -148,8 +150,9 @@ impl<'a> Reader<'a> {
     ) -> Vec<String> {
         let mut wrong = Vec::new();
         let read = self.with(file, async |opened| {
-            wrong.extend(footer(table, file, lost, &opened));
-            if opened.schema().fields() != table.arrow_schema().fields() {
+            let (version, told) = footer(table, file, lost, &opened);
+            wrong.extend(told);
+            if !has_columns(table, opened.schema().fields(), version) {
                 return Err(format!("expected the columns of {table}, found others"));
             }
             let mut batches = opened.build().map_err(text)?;
@@ -157,13 +160,15 @@ impl<'a> Reader<'a> {
             while let Some(batch) = batches.next().await {
                 let batch = batch.map_err(text)?;
                 rows += batch.num_rows() as u64;
-                if let Some(other) = other_text(&batch, "capture_id", &file.capture_id)? {
+                let several = may_be_of_several(table, file);
+                let other = other_text(&batch, "capture_id", &file.capture_id)?;
+                if let Some(other) = other.filter(|_| !several) {
                     return Err(format!(
                         "expected rows of capture {}, found one of {other}",
                         file.capture_id
                     ));
                 }
-                see(&batch)?;
+                see(&older::adapt(table, &batch).map_err(|e| e.to_string())?)?;
             }
             match rows == file.rows {
                 true => Ok(()),
@@ -179,8 +184,36 @@ pub(super) fn text(e: ParquetError) -> String {
     e.to_string()
 }
 
-/// What a footer says that it should not.
-fn footer(table: Table, file: &FileEntry, lost: Option<u64>, opened: &Opened) -> Vec<String> {
+/// Whether the rows of a file need not be of one capture: `compact` merged it.
+pub(super) fn may_be_of_several(table: Table, file: &FileEntry) -> bool {
+    file.capture_id.is_empty() && table != Table::Refs
+}
+
+/// Whether a file of that schema version has the columns it should have: today's, less those that came later.
+fn has_columns(table: Table, found: &Fields, version: u32) -> bool {
+    let today = table.arrow_schema();
+    let older = version < SCHEMA_VERSION;
+    let lacks = |c: &&Column| found.find(c.name).is_none();
+    let came_later = |c: &Column| {
+        let mut added = ADDED
+            .iter()
+            .filter(|a| (a.table, a.column) == (table, c.name));
+        added.any(|a| version <= a.since) || older && c.nullable
+    };
+    let known = |f: &Arc<Field>| match today.fields().find(f.name()) {
+        Some((_, today)) => older || today == f,
+        None => false,
+    };
+    table.columns().iter().filter(lacks).all(came_later) && found.iter().all(known)
+}
+
+/// The schema version a footer tells, and what it says that it should not.
+fn footer(
+    table: Table,
+    file: &FileEntry,
+    lost: Option<u64>,
+    opened: &Opened,
+) -> (u32, Vec<String>) {
     let metadata = opened.metadata().file_metadata();
     let mut wrong = Vec::new();
     if metadata.num_rows() != i64::try_from(file.rows).unwrap_or(-1) {
@@ -200,12 +233,23 @@ fn footer(table: Table, file: &FileEntry, lost: Option<u64>, opened: &Opened) ->
             ));
         }
     };
-    expect("pgtrace.schema_version", SCHEMA_VERSION.to_string());
-    expect("pgtrace.capture_id", file.capture_id.clone());
+    if !may_be_of_several(table, file) {
+        expect("pgtrace.capture_id", file.capture_id.clone());
+    }
     if let (Some(lost), true) = (lost, table == Table::Refs) {
         expect("pgtrace.lost", lost.to_string());
     }
-    wrong
+    let version = pairs.iter().find(|p| p.key == "pgtrace.schema_version");
+    let version = version.and_then(|p| p.value.as_deref());
+    let known = version.and_then(|v| v.parse().ok());
+    let known = known.filter(|v| (1..=SCHEMA_VERSION).contains(v));
+    if known.is_none() {
+        let found = version.unwrap_or("nothing");
+        wrong.push(format!(
+            "pgtrace.schema_version: expected {SCHEMA_VERSION} in the footer, found {found}"
+        ));
+    }
+    (known.unwrap_or(SCHEMA_VERSION), wrong)
 }
 
 /// The values of a column that is there, of that type, without nulls: the schema was checked.

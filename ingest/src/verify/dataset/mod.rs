@@ -129,6 +129,9 @@ fn presence(dataset: &Dataset, there: &BTreeMap<String, u64>, rule: &mut Rule) {
             rule.violation(|| format!("{}: is named twice", file.path));
         }
     }
+    // What compact has replaced stays for a while.
+    let retired = &dataset.manifest().retired;
+    named.extend(retired.iter().map(|f| stored_path(dataset, &f.path)));
     let litter: Vec<_> = there
         .keys()
         .filter(|path| !path.starts_with("_pgtrace/") && !named.contains(*path))
@@ -144,7 +147,11 @@ fn presence(dataset: &Dataset, there: &BTreeMap<String, u64>, rule: &mut Rule) {
 
 /// Path of a file as the store lists it.
 fn stored(dataset: &Dataset, file: &FileEntry) -> String {
-    let path = dataset.path_of(file);
+    stored_path(dataset, &file.path)
+}
+
+fn stored_path(dataset: &Dataset, path: &str) -> String {
+    let path = dataset.path(path);
     let parts = path.prefix_match(dataset.prefix());
     let parts = parts.map(|parts| parts.map(|p| p.as_ref().to_string()).collect::<Vec<_>>());
     parts.unwrap_or_default().join("/")

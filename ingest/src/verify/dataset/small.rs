@@ -1,14 +1,17 @@
 //! The tables besides `refs`: checked as files, and read for what they say of `refs`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use arrow::array::{DictionaryArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, DictionaryArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, UInt32Type, UInt64Type};
+use pgtrace_capture::chunk::Settings;
 
-use super::file::{FileRules, Reader, Rows, dictionary, values, wanted};
+use super::file::{FileRules, Reader, Rows, dictionary, may_be_of_several, values, wanted};
 use crate::losses::OVERWRITTEN;
 use crate::manifest::{CaptureEntry, FileEntry};
 use crate::schema::Table;
+use crate::source::kind;
 use crate::verify::report::Rule;
 
 /// What the small tables say of a capture.
@@ -22,6 +25,8 @@ pub(super) struct Facts {
     pub(super) lost: Option<u64>,
     /// More than one chunk a CPU: the clocks were read at the begin of each, which is told nowhere.
     pub(super) rotated: bool,
+    /// Of a table: its rows stand in its own order, whatever their times.
+    pub(super) translated: bool,
     /// Sum of the losses of refs that count as lost; of them, those that had no number.
     lost_told: u64,
     lost_unnumbered: u64,
@@ -50,6 +55,23 @@ impl Reader<'_> {
         rules: &mut FileRules,
     ) {
         rules.footers.check(1);
+        if may_be_of_several(table, file) {
+            let wrong = self.each_batch(table, file, None, |batch| {
+                for (id, rows) in by_capture(batch)? {
+                    let facts = facts.get_mut(&id);
+                    facts
+                        .ok_or_else(|| format!("capture {id:?} is not in the manifest"))?
+                        .learn(table, &rows)?;
+                }
+                Ok(())
+            });
+            for wrong in wrong {
+                rules
+                    .footers
+                    .violation(|| format!("{}: {wrong}", file.path));
+            }
+            return;
+        }
         let known = facts.contains_key(&file.capture_id);
         if !known {
             rules.footers.violation(|| {
@@ -65,6 +87,22 @@ impl Reader<'_> {
                 .violation(|| format!("{}: {wrong}", file.path));
         }
     }
+}
+
+/// The rows of each capture.
+fn by_capture(batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>, String> {
+    let ids = dictionary(batch, "capture_id")?;
+    let texts = ids.values().as_string_opt::<i32>();
+    let texts = texts.ok_or("capture_id: expected texts")?;
+    let keys: BTreeSet<Option<i32>> = ids.keys().iter().collect();
+    let rows = |key: Option<i32>| {
+        let id = key.and_then(|k| usize::try_from(k).ok());
+        let id = id.filter(|k| *k < texts.len()).map(|k| texts.value(k));
+        let rows: BooleanArray = ids.keys().iter().map(|k| Some(k == key)).collect();
+        let rows = filter_record_batch(batch, &rows).map_err(|e| e.to_string())?;
+        Ok((id.unwrap_or_default().to_string(), rows))
+    };
+    keys.into_iter().map(rows).collect()
 }
 
 /// A column of 64-bit numbers, nulls as `None`.
@@ -112,6 +150,11 @@ impl Facts {
             Ok(column.iter().next().flatten().unwrap_or(0))
         };
         self.rotated = count("chunks")? > count("cpus")?;
+        let settings = batch.column_by_name("settings");
+        let settings = settings.and_then(|c| c.as_string_opt::<i32>());
+        let settings = settings.filter(|s| !s.is_empty()).map(|s| s.value(0));
+        let settings: Option<Settings> = settings.and_then(|s| serde_json::from_str(s).ok());
+        self.translated = settings.is_some_and(|s| kind::is_translated(&s.source));
         let clocks = first(batch, "clock_monotonic_ns")?.zip(first(batch, "clock_utc_ns")?);
         self.anchors.extend(clocks);
         Ok(())
