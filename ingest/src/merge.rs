@@ -257,12 +257,21 @@ pub struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
+    /// Merges all chunks of these CPUs.
+    ///
+    /// # Errors
+    /// A chunk that cannot be read.
+    pub fn new(cpus: impl Iterator<Item = (u16, &'a [Chunk])>) -> Result<Self, IngestError> {
+        let inputs = cpus.map(|(cpu, chunks)| Input::all(cpu, chunks));
+        Self::with(inputs.collect(), None, 0)
+    }
+
     /// Merges CPUs of a recording, and the rows of it that are stored already (before what is new, where nothing else
     /// tells); the first reference gets number `first`.
     ///
     /// # Errors
     /// A chunk that cannot be read.
-    pub fn new(
+    pub(crate) fn with(
         inputs: Vec<Input<'a>>,
         stored: Option<StoredRows<'a>>,
         first: u64,

@@ -328,7 +328,7 @@ impl<'a> Run<'a> {
             clock: context.clocks.reader(),
             offsets,
         };
-        let wrote = Merge::new(inputs, stored, plan.first)
+        let wrote = Merge::with(inputs, stored, plan.first)
             .and_then(|merge| {
                 let to = (&mut writer, &mut marks, &mut times);
                 self.merge(&recording, merge, &fresh, to)

@@ -4,7 +4,7 @@
 //! are merged from there. So however many files a slice has, memory is a small buffer for each.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -49,8 +49,11 @@ const BATCH: usize = 4096;
 /// Bytes of a row in the temporary file.
 const WIDTH: usize = 60;
 
+/// Numbers of event and access in their dictionaries, and major.
+type Use = (Option<usize>, Option<usize>, Option<bool>);
+
 /// The rows of some slices, in order.
-pub struct StoredRows<'a> {
+pub(crate) struct StoredRows<'a> {
     dataset: &'a Dataset,
     runtime: Handle,
     /// How the rows' times were made.
@@ -78,7 +81,7 @@ struct Stretch {
 
 impl<'a> StoredRows<'a> {
     /// Rows of `files`, which are of one recording; `slice_rows` as in the manifest.
-    pub fn new(
+    pub(crate) fn new(
         dataset: &'a Dataset,
         runtime: Handle,
         offsets: Offsets,
@@ -294,8 +297,7 @@ fn each_row(batch: &RecordBatch, offsets: &Offsets, mut take: impl FnMut(&Row)) 
         array.key(i).map(|key| values.value(key).to_string())
     };
     // Few combinations come again and again.
-    let mut uses: std::collections::HashMap<(Option<usize>, Option<usize>, Option<bool>), u8> =
-        std::collections::HashMap::new();
+    let mut uses: HashMap<Use, u8> = HashMap::new();
     for i in 0..batch.num_rows() {
         let mut row = Row {
             seq: seq.value(i),
