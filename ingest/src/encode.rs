@@ -22,17 +22,16 @@ use crate::manifest::{ObjectExtent, Span};
 use crate::row::{Context, Row, Rows};
 use crate::schema::{SCHEMA_VERSION, Table};
 
-/// Rows of a row group at most.
-pub(crate) const ROW_GROUP_ROWS: usize = 1 << 20;
+/// Rows of a row group at most: 8 MB while they wait. (Larger ones are hardly smaller on disk: see bench/README.md.)
+pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
 
 /// Rows that are encoded at a time: 256 KiB.
 const TILE: usize = 4096;
 
-/// How files are encoded. `refs` columns were measured on a real capture (bytes
-/// a reference, zstd): `seq` and `ts` as deltas 0.2 and 2.4, by dictionary 2.7
-/// and 4.2; `page` split into byte streams 0.88, as deltas 1.09; `addr` split
-/// 1.06, by dictionary 1.08 (and slower to read); `ip` by dictionary 0.34,
-/// split 0.63. Everything else repeats: dictionaries.
+/// How files are encoded; what was tried is in bench/README.md, "Physical layout tried". `seq` and `ts` are deltas; `addr`
+/// is plain, which zstd makes smaller than anything else; `page` is a dictionary as long as that stays small, and split
+/// into byte streams where not; `uid` and `page_order`, nearly always the same, are deltas because no row is looked up
+/// then. Everything else repeats: dictionaries.
 pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("pgtrace ", env!("CARGO_PKG_VERSION")).into())
@@ -43,13 +42,14 @@ pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterPropertie
         for (name, encoding) in [
             ("seq", Encoding::DELTA_BINARY_PACKED),
             ("ts", Encoding::DELTA_BINARY_PACKED),
-            ("page", Encoding::BYTE_STREAM_SPLIT),
-            ("addr", Encoding::BYTE_STREAM_SPLIT),
+            ("addr", Encoding::PLAIN),
             ("uid", Encoding::DELTA_BINARY_PACKED),
             ("page_order", Encoding::DELTA_BINARY_PACKED),
         ] {
             properties = encoded(properties, name, encoding);
         }
+        let page = ColumnPath::from("page");
+        properties = properties.set_column_encoding(page, Encoding::BYTE_STREAM_SPLIT);
         // The same in the whole file, as its folder and the manifest say: comparing it value by value tells nothing.
         let one = ColumnPath::from("capture_id");
         properties = properties.set_column_statistics_enabled(one, EnabledStatistics::None);

@@ -6,6 +6,7 @@
 //! references; `partition` writes them; `pipeline` publishes all in one commit.
 //! `runs` and `cleanup` see to it that nothing else stays; `compact` merges small files.
 
+mod again;
 pub mod cleanup;
 pub mod clocks;
 pub mod compact;
@@ -29,6 +30,7 @@ pub mod runs;
 pub mod schema;
 pub mod source;
 pub mod store;
+mod stored;
 pub mod survey;
 pub mod tables;
 mod upload;

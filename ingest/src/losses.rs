@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use pgtrace_capture::record::{Channel, Lost, LostCause};
 
+use crate::source::Run;
+
 /// The cause of what was given up on purpose: no loss of what was to be kept.
 pub const OVERWRITTEN: &str = "overwritten";
 
@@ -170,9 +172,24 @@ impl Tracker {
         }
     }
 
-    /// A record that makes no row stood in this channel, and used a number.
-    pub fn count_other(&mut self) {
-        self.others += 1;
+    /// Takes note of records that are known to be no copies.
+    pub fn accept_run(&mut self, run: &Run) {
+        if run.n == 0 {
+            return;
+        }
+        if run.first >= self.next {
+            self.accept(run.first, run.first_ns);
+            self.next = run.end();
+            self.last_ns = Some(run.last_ns);
+        } else {
+            self.take(run.first, run.end());
+            self.next = self.next.max(run.end());
+        }
+    }
+
+    /// So many records that make no row stood in this channel, and used a number each.
+    pub fn count_others(&mut self, n: u64) {
+        self.others += n;
     }
 
     /// Chunks that would come next are not there, later ones are.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clocks::Offsets;
 use crate::schema::{SCHEMA_VERSION, Table};
 
 /// The manifest format that this program writes, and the newest that it reads.
@@ -145,6 +146,23 @@ pub struct FileEntry {
     pub objects: Vec<ObjectExtent>,
 }
 
+impl FileEntry {
+    /// A file of which only the path is told.
+    pub fn at(path: String) -> Self {
+        Self {
+            path,
+            bytes: 0,
+            rows: 0,
+            capture_id: String::new(),
+            seq: None,
+            ts: None,
+            uid: None,
+            pid: None,
+            objects: Vec::new(),
+        }
+    }
+}
+
 /// One raw chunk that is in the dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkEntry {
@@ -167,6 +185,12 @@ pub struct CaptureEntry {
     pub refs: u64,
     /// References it lost.
     pub lost: u64,
+    /// File (relative to the dataset) that keeps what else was in its chunks, for chunks that come later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// How times of its rows were made from the recording's.
+    #[serde(default)]
+    pub offsets: Offsets,
 }
 
 /// A file that was replaced, and that readers of an older version may still have open.
@@ -243,8 +267,14 @@ impl Manifest {
     pub fn known(&self) -> HashSet<&str> {
         let files = self.tables.values().flatten().map(|f| f.path.as_str());
         files
+            .chain(self.captures.iter().filter_map(|c| c.state.as_deref()))
             .chain(self.retired.iter().map(|f| f.path.as_str()))
             .collect()
+    }
+
+    /// Whether a file is retired.
+    pub fn is_retired(&self, path: &str) -> bool {
+        self.retired.iter().any(|f| f.path == path)
     }
 
     /// Replaces files of a table by others that hold the same rows; the replaced ones are retired

@@ -12,10 +12,12 @@ use pgtrace_capture::record::{Channel, Record, Stamp};
 use pgtrace_capture::wire::Item;
 use rayon::prelude::*;
 
+use crate::error::IngestError;
 use crate::losses::Tracker;
 use crate::marks::Mark;
 use crate::row::Row;
-use crate::source::{ChannelReader, Chunk, Piece};
+use crate::source::{ChannelReader, Chunk, Piece, Seen};
+use crate::stored::StoredRows;
 
 /// Happenings a CPU has ready at most.
 const READY: usize = 4096;
@@ -30,8 +32,8 @@ pub const BYTES_PER_CPU: u64 =
 pub enum Next<'a> {
     /// References, numbered.
     Rows {
-        /// Whose chunks they stood in; of a translated table, a row says another CPU.
-        cpu: u16,
+        /// The CPU whose chunks they stood in; `None`: they were stored already.
+        of: Option<u16>,
         /// The references.
         rows: &'a mut [Row],
     },
@@ -46,12 +48,32 @@ struct Marked {
     mark: Mark,
 }
 
-/// What happened on one CPU, in its order.
+/// The chunks of one CPU that are to be merged.
+pub struct Input<'a> {
+    /// The CPU.
+    pub cpu: u16,
+    /// Its chunks in order, and the latest time in chunks before each that are not among them.
+    pub chunks: Vec<(&'a Chunk, u64)>,
+    /// Numbers that are left out: they are rows already.
+    pub seen: Seen,
+}
+
+impl<'a> Input<'a> {
+    /// All chunks of a CPU.
+    pub fn all(cpu: u16, chunks: &'a [Chunk]) -> Self {
+        Self {
+            cpu,
+            chunks: chunks.iter().map(|c| (c, 0)).collect(),
+            seen: Seen::default(),
+        }
+    }
+}
+
+/// What happened on one CPU, in its order; or what is stored already, of all CPUs.
 struct Stream<'a> {
-    cpu: u16,
-    reader: ChannelReader<'a>,
-    /// Keeps out what the first reading kept out: copies.
-    account: Tracker,
+    /// `None`: each row has its own.
+    cpu: Option<u16>,
+    source: Source<'a>,
     /// Latest time so far.
     key: u64,
     /// References that are ready; until it is given out, a row's `seq` is its key.
@@ -60,22 +82,34 @@ struct Stream<'a> {
     at: usize,
     /// Marks that are ready.
     marks: VecDeque<Marked>,
-    /// Where in the reader's block decoding goes on; `None`: the block is used up.
-    inside: Option<usize>,
     ended: bool,
 }
 
+enum Source<'a> {
+    Chunks(Box<Chunks<'a>>),
+    Stored(Box<StoredRows<'a>>),
+}
+
+struct Chunks<'a> {
+    input: Input<'a>,
+    /// The next chunk of the input.
+    next: usize,
+    reader: Option<ChannelReader<'a>>,
+    /// Keeps out what the first reading kept out: copies.
+    account: Tracker,
+    /// Where in the reader's block decoding goes on; `None`: the block is used up.
+    inside: Option<usize>,
+}
+
 impl<'a> Stream<'a> {
-    fn new(cpu: u16, chunks: &'a [Chunk]) -> Self {
+    fn new(cpu: Option<u16>, source: Source<'a>) -> Self {
         Self {
             cpu,
-            reader: ChannelReader::new(chunks),
-            account: Tracker::new(cpu, Channel::Refs),
+            source,
             key: 0,
             rows: Vec::with_capacity(READY),
             at: 0,
             marks: VecDeque::new(),
-            inside: None,
             ended: false,
         }
     }
@@ -90,51 +124,93 @@ impl<'a> Stream<'a> {
         end.saturating_sub(self.at)
     }
 
-    /// Key of what comes next.
-    fn head(&self) -> Option<u64> {
+    /// Key and CPU of what comes next.
+    fn head(&self) -> Option<(u64, u16)> {
+        let cpu = self.cpu;
         match self.marks.front() {
-            Some(marked) if marked.before <= self.at => Some(marked.key),
-            _ => self.rows.get(self.at).map(|row| row.seq),
+            Some(marked) if marked.before <= self.at => Some((marked.key, cpu.unwrap_or_default())),
+            _ => {
+                let row = self.rows.get(self.at)?;
+                Some((row.seq, cpu.unwrap_or(row.cpu)))
+            }
         }
     }
 
     /// Decodes until enough is ready or the chunks end.
-    fn fill(&mut self) -> Result<(), ChunkError> {
+    fn fill(&mut self) -> Result<(), IngestError> {
         self.rows.drain(..self.at);
         for marked in &mut self.marks {
             marked.before -= self.at;
         }
         self.at = 0;
-        while self.left() < READY && !self.ended {
-            let Some(from) = self.inside else {
-                match self.reader.next_piece()? {
-                    Some(Piece::Block(BlockKind::Refs)) => self.inside = Some(0),
-                    Some(Piece::Block(_) | Piece::Damage(_) | Piece::Absent) => {}
-                    None => self.ended = true,
-                }
-                continue;
-            };
-            self.inside = self.decode(from);
-        }
-        Ok(())
-    }
-
-    /// Decodes the block from byte `from` until there is enough ready; gives where to go on.
-    fn decode(&mut self, from: usize) -> Option<usize> {
         let Self {
-            reader,
-            account,
+            source,
             key,
             rows,
             marks,
+            ended,
             ..
         } = self;
-        let mut decoder = reader.decode(from);
+        while rows.len() + marks.len() < READY && !*ended {
+            *ended = match source {
+                Source::Chunks(chunks) => !chunks.read(key, rows, marks)?,
+                Source::Stored(stored) => !stored.read(key, rows, READY)?,
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Chunks<'_> {
+    /// Reads on a little; `false`: there is nothing more.
+    fn read(
+        &mut self,
+        key: &mut u64,
+        rows: &mut Vec<Row>,
+        marks: &mut VecDeque<Marked>,
+    ) -> Result<bool, ChunkError> {
+        if let Some(from) = self.inside {
+            self.inside = self.decode(from, key, rows, marks);
+            return Ok(true);
+        }
+        let Some(reader) = &mut self.reader else {
+            let Some((chunk, before)) = self.input.chunks.get(self.next) else {
+                return Ok(false);
+            };
+            self.next += 1;
+            *key = (*key).max(*before);
+            self.reader = Some(ChannelReader::new(std::slice::from_ref(*chunk)));
+            return Ok(true);
+        };
+        match reader.next_piece()? {
+            Some(Piece::Block(BlockKind::Refs)) => self.inside = Some(0),
+            Some(Piece::Block(_) | Piece::Damage(_) | Piece::Absent) => {}
+            None => self.reader = None,
+        }
+        Ok(true)
+    }
+
+    /// Decodes the block from byte `from` until enough is ready; gives where to go on.
+    fn decode(
+        &mut self,
+        from: usize,
+        key: &mut u64,
+        rows: &mut Vec<Row>,
+        marks: &mut VecDeque<Marked>,
+    ) -> Option<usize> {
+        let Self {
+            input,
+            reader,
+            account,
+            ..
+        } = self;
+        let seen = &mut input.seen;
+        let mut decoder = reader.as_ref()?.decode(from);
         while rows.len() + marks.len() < READY {
             let room = READY - marks.len();
             decoder.page_refs(|r| {
                 let Stamp { seq, time_ns, .. } = r.stamp;
-                if account.accept(seq, time_ns) {
+                if !seen.contains(seq) && account.accept(seq, time_ns) {
                     *key = time_ns.max(*key);
                     rows.push(Row::new(*key, r.stamp.cpu, r));
                 }
@@ -146,7 +222,7 @@ impl<'a> Stream<'a> {
             match decoder.next() {
                 Some(Ok(Item::Record(record))) => {
                     let Stamp { seq, time_ns, .. } = record.stamp();
-                    if !account.accept(seq, time_ns) {
+                    if seen.contains(seq) || !account.accept(seq, time_ns) {
                         continue;
                     }
                     *key = time_ns.max(*key);
@@ -181,17 +257,42 @@ pub struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// Merges the CPUs of a recording.
+    /// Merges all chunks of these CPUs.
     ///
     /// # Errors
     /// A chunk that cannot be read.
-    pub fn new(cpus: impl Iterator<Item = (u16, &'a [Chunk])>) -> Result<Self, ChunkError> {
-        let streams = cpus.map(|(cpu, chunks)| Stream::new(cpu, chunks)).collect();
+    pub fn new(cpus: impl Iterator<Item = (u16, &'a [Chunk])>) -> Result<Self, IngestError> {
+        let inputs = cpus.map(|(cpu, chunks)| Input::all(cpu, chunks));
+        Self::with(inputs.collect(), None, 0)
+    }
+
+    /// Merges CPUs of a recording, and the rows of it that are stored already (before what is new, where nothing else
+    /// tells); the first reference gets number `first`.
+    ///
+    /// # Errors
+    /// A chunk that cannot be read.
+    pub(crate) fn with(
+        inputs: Vec<Input<'a>>,
+        stored: Option<StoredRows<'a>>,
+        first: u64,
+    ) -> Result<Self, IngestError> {
+        let stored = stored.map(|s| Stream::new(None, Source::Stored(Box::new(s))));
+        let chunks = inputs.into_iter().map(|input| {
+            let cpu = input.cpu;
+            let chunks = Chunks {
+                account: Tracker::new(cpu, Channel::Refs),
+                input,
+                next: 0,
+                reader: None,
+                inside: None,
+            };
+            Stream::new(Some(cpu), Source::Chunks(Box::new(chunks)))
+        });
         let mut merge = Self {
-            streams,
+            streams: stored.into_iter().chain(chunks).collect(),
             heads: BinaryHeap::new(),
             out: None,
-            seq: 0,
+            seq: first,
         };
         merge.fill()?;
         for index in 0..merge.streams.len() {
@@ -204,7 +305,7 @@ impl<'a> Merge<'a> {
     ///
     /// # Errors
     /// A chunk that cannot be read.
-    pub fn next_run(&mut self) -> Result<Option<Next<'_>>, ChunkError> {
+    pub fn next_run(&mut self) -> Result<Option<Next<'_>>, IngestError> {
         if let Some(index) = self.out.take() {
             let dry = |s: &Stream<'_>| s.left() == 0 && !s.ended;
             if self.streams.get(index).is_some_and(dry) {
@@ -212,15 +313,15 @@ impl<'a> Merge<'a> {
             }
             self.push_head(index);
         }
-        let Some(Reverse((_, cpu, index))) = self.heads.pop() else {
+        let Some(Reverse((_, _, index))) = self.heads.pop() else {
             return Ok(None);
         };
         self.out = Some(index);
-        let bound = self.heads.peek().map(|Reverse((key, cpu, _))| (*key, *cpu));
+        let bound = self.heads.peek().map(|Reverse(head)| *head);
         let Some(stream) = self.streams.get_mut(index) else {
             return Ok(None);
         };
-        let left = stream.rows_left();
+        let (cpu, left) = (stream.cpu, stream.rows_left());
         if left == 0 {
             let marked = stream.marks.pop_front();
             return Ok(marked.map(|m| Next::Mark(m.mark)));
@@ -232,7 +333,8 @@ impl<'a> Merge<'a> {
         let mut n = 0;
         for row in rows.iter_mut() {
             // The first is the head, which is before the bound.
-            if n > 0 && bound.is_some_and(|bound| (row.seq, cpu) >= bound) {
+            let head = (row.seq, cpu.unwrap_or(row.cpu), index);
+            if n > 0 && bound.is_some_and(|bound| head > bound) {
                 break;
             }
             row.seq = self.seq;
@@ -240,12 +342,11 @@ impl<'a> Merge<'a> {
             n += 1;
         }
         stream.at += n;
-        let rows = rows.get_mut(..n);
-        Ok(rows.map(|rows| Next::Rows { cpu, rows }))
+        Ok(rows.get_mut(..n).map(|rows| Next::Rows { of: cpu, rows }))
     }
 
     /// Tops up all CPUs that run low, side by side: one that runs dry is seldom alone.
-    fn fill(&mut self) -> Result<(), ChunkError> {
+    fn fill(&mut self) -> Result<(), IngestError> {
         self.streams
             .par_iter_mut()
             .filter(|s| !s.ended && s.left() < READY / 2)
@@ -254,9 +355,9 @@ impl<'a> Merge<'a> {
 
     fn push_head(&mut self, index: usize) {
         if let Some(stream) = self.streams.get(index)
-            && let Some(key) = stream.head()
+            && let Some((key, cpu)) = stream.head()
         {
-            self.heads.push(Reverse((key, stream.cpu, index)));
+            self.heads.push(Reverse((key, cpu, index)));
         }
     }
 }

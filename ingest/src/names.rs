@@ -209,6 +209,42 @@ impl Names {
         self.who(tgid, time_ns).map_or(u64::from(tgid), |w| w.upid)
     }
 
+    /// From when on `other` may say something else of a process; `None`: never.
+    pub fn differ_from(&self, other: &Self) -> Option<u64> {
+        let all: HashSet<&u32> = self
+            .timelines
+            .keys()
+            .chain(other.timelines.keys())
+            .collect();
+        let first = |tgid: &u32| {
+            let of = |names: &'_ Self| -> Vec<(u64, Option<Who>)> {
+                let times = names.timelines.get(tgid).into_iter().flatten();
+                times
+                    .map(|s| (s.from_ns, names.who_is(s.who).cloned()))
+                    .collect()
+            };
+            let (a, b) = (of(self), of(other));
+            let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            let next = [a.get(same), b.get(same)];
+            let first = next.into_iter().flatten().map(|s| s.0).min()?;
+            // The first word of a process counts for all that was before it, too.
+            Some(if same == 0 { 0 } else { first })
+        };
+        all.into_iter().filter_map(first).min()
+    }
+
+    /// Objects that `other` gives another kind or path, or does not know.
+    pub fn other_objects(&self, other: &Self) -> HashSet<u64> {
+        let row = |names: &Self, object: &u32| {
+            let info = names.objects.get(object);
+            info.map(|o| (o.kind, o.path.clone()))
+        };
+        let all = self.objects.keys().chain(other.objects.keys());
+        all.filter(|object| row(self, object) != row(other, object))
+            .map(|&object| object.into())
+            .collect()
+    }
+
     /// `descriptions` in order of time.
     fn add_process(&mut self, tgid: u32, descriptions: Vec<Process>) {
         let mut lives: BTreeMap<u64, Vec<Process>> = BTreeMap::new();

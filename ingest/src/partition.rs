@@ -40,6 +40,8 @@ pub struct Layout {
     pub partition_by: Vec<PartitionKey>,
     /// Rows of the reference string in a slice.
     pub slice_rows: u64,
+    /// Number of the first row that comes.
+    pub first: u64,
     /// Bytes that may wait in memory: half of them for rows that come in, half
     /// for rows that are being encoded.
     pub budget: u64,
@@ -145,11 +147,11 @@ impl<'a> RefsWriter<'a> {
             dataset,
             runtime,
             encoder: Arc::new(encoder),
-            layout,
             by_key: HashMap::new(),
             partitions: Vec::new(),
             last: None,
-            slice: 0,
+            slice: layout.first / layout.slice_rows,
+            layout,
             staged: 0,
             encoding: 0,
             begun: VecDeque::new(),

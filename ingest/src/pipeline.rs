@@ -1,6 +1,6 @@
 //! From raw chunks to one commit: find, survey, merge, write, publish.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Runtime;
 
+use crate::again::{self, Known, Plan};
+use crate::cleanup;
+use crate::clocks::{ClockReader, Offsets};
 use crate::dataset::{Dataset, DatasetError};
 use crate::encode::{self, Encoder};
 use crate::error::IngestError;
-use crate::manifest::{CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, SLICE_ROWS};
+use crate::manifest::{
+    CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, RetiredFile, SLICE_ROWS,
+};
 use crate::marks::MarksWriter;
 use crate::merge::{BYTES_PER_CPU, Merge, Next};
 use crate::partition::{self, Layout, RefsWriter};
@@ -19,8 +24,10 @@ use crate::report::{CaptureReport, LossSum, Report};
 use crate::row::Context;
 use crate::runs::{self, Marker};
 use crate::schema::Table;
+use crate::source::skeleton::{self, Skeleton};
 use crate::source::{self, Chunk, Recording};
-use crate::survey::{Survey, survey};
+use crate::stored::StoredRows;
+use crate::survey::{Survey, survey_with};
 use crate::tables;
 
 /// Least bytes that rows may wait in, whatever else the memory limit must hold.
@@ -112,11 +119,32 @@ struct Run<'a> {
     started: Instant,
 }
 
+/// Keeps how the times of rows are made.
+struct Times<'a> {
+    clock: ClockReader<'a>,
+    offsets: Offsets,
+}
+
 /// A recording whose files are written and not yet published.
 struct Written {
+    recording: Recording,
+    /// What it was built upon: the recording as the dataset had it.
+    base: Option<CaptureEntry>,
+    /// Files that are replaced.
+    gone: BTreeMap<Table, Vec<FileEntry>>,
     entry: CaptureEntry,
     files: BTreeMap<Table, Vec<FileEntry>>,
     report: CaptureReport,
+}
+
+impl Written {
+    /// Whether what it was built upon is there as it was.
+    fn fits(&self, manifest: &Manifest) -> bool {
+        let known = manifest.known();
+        let mut gone = self.gone.values().flatten();
+        manifest.capture(&self.entry.capture_id) == self.base.as_ref()
+            && gone.all(|f| known.contains(f.path.as_str()) && !manifest.is_retired(&f.path))
+    }
 }
 
 impl<'a> Run<'a> {
@@ -187,22 +215,10 @@ impl<'a> Run<'a> {
 
     fn write_and_publish(&mut self) -> Result<(), IngestError> {
         let mut written = Vec::new();
-        for recording in std::mem::take(&mut self.recordings) {
-            let done = match known(&self.dataset, &recording) {
-                Ok(true) => {
-                    self.report.already += recording.chunks().count() as u64;
-                    continue;
-                }
-                Ok(false) => self.write(&recording),
-                Err(e) => Err(e),
-            };
-            match done {
-                Ok(done) => written.push(done),
-                Err(e) => {
-                    self.remove(&written);
-                    return Err(e);
-                }
-            }
+        let recordings = std::mem::take(&mut self.recordings);
+        if let Err(e) = self.write_all(recordings, &mut written) {
+            self.remove(&written);
+            return Err(e);
         }
         if let Err(e) = self.publish(&mut written) {
             // A commit that may be there names them.
@@ -215,17 +231,47 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes all files of a recording.
-    fn write(&mut self, recording: &Recording) -> Result<Written, IngestError> {
-        let survey = survey(recording, &|bytes| {
+    /// Writes what is new of these recordings.
+    fn write_all(
+        &mut self,
+        recordings: Vec<Recording>,
+        written: &mut Vec<Written>,
+    ) -> Result<(), IngestError> {
+        for recording in recordings {
+            let manifest = self.dataset.manifest();
+            let known = manifest.capture(&recording.capture_id);
+            let is_known = |id: &str| known.is_some_and(|k| k.chunks.iter().any(|c| c.id == id));
+            let already = recording.chunks().filter(|c| is_known(&c.id)).count();
+            self.report.already += already as u64;
+            if already < recording.chunks().count() {
+                written.push(self.write(recording)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all files of a recording; of one that the dataset knows, those that change.
+    fn write(&mut self, recording: Recording) -> Result<Written, IngestError> {
+        let known = Known::load(&self.dataset, self.runtime, &recording)?;
+        let skeletons = known.as_ref().map_or(&[][..], |k| k.skeletons.as_slice());
+        let survey = survey_with(&recording, skeletons, &|bytes| {
             (self.progress)(Progress::Surveyed(bytes))
         })?;
-        (self.progress)(Progress::Rows(survey.facts.refs));
+        let plan = Plan::new(&self.dataset, known.as_ref(), &survey);
+        (self.progress)(Progress::Rows(survey.facts.refs.saturating_sub(plan.first)));
         let manifest = self.dataset.manifest();
+        let staging = staging(self.options, &recording)?;
+        // Of rows that are read back, the buffers take a share of what rows may wait in.
+        let read_back = if plan.stored.is_empty() {
+            0
+        } else {
+            staging / 4
+        };
         let layout = Layout {
             partition_by: manifest.partition_by.clone(),
             slice_rows: manifest.slice_rows,
-            budget: staging(self.options, recording)?,
+            first: plan.first,
+            budget: staging - read_back,
             max_open_files: open_files(self.options.max_open_files, recording.cpus.len()),
             name: self.marker.file_name(&recording.capture_id),
         };
@@ -234,10 +280,15 @@ impl<'a> Run<'a> {
             mut names,
             clocks,
             losses,
-            rows,
+            fresh,
             records,
             facts,
+            skeletons: parts,
+            ..
         } = survey;
+        if let Some(known) = &known {
+            known.keep_new_marks(&mut names);
+        }
         let named = std::mem::take(&mut names.marks);
         let context = Arc::new(Context {
             capture_id: recording.capture_id.clone(),
@@ -255,26 +306,64 @@ impl<'a> Run<'a> {
             facts.lost,
             &name,
         );
+        let stored = (!plan.stored.is_empty()).then(|| {
+            let (offsets, files) = (plan.offsets.clone(), plan.stored.clone());
+            let slice_rows = layout.slice_rows;
+            StoredRows::new(
+                &self.dataset,
+                handle.clone(),
+                offsets,
+                files,
+                slice_rows,
+                read_back,
+            )
+        });
         let mut writer = RefsWriter::new(&self.dataset, &handle, encoder, layout);
         let mut files = BTreeMap::new();
-        let wrote = self
-            .merge(recording, &rows, &mut writer, &mut marks)
+        let mut gone = BTreeMap::new();
+        let inputs = again::inputs(&recording, skeletons);
+        let mut offsets = plan.offsets.clone();
+        offsets.cut(plan.first);
+        let mut times = Times {
+            clock: context.clocks.reader(),
+            offsets,
+        };
+        let wrote = Merge::with(inputs, stored, plan.first)
+            .and_then(|merge| {
+                let to = (&mut writer, &mut marks, &mut times);
+                self.merge(&recording, merge, &fresh, to)
+            })
             .and_then(|()| writer.finish())
             .and_then(|refs| {
                 files.insert(Table::Refs, refs);
                 let marks = marks.finish()?;
                 files.extend(marks.map(|file| (Table::Marks, vec![file])));
-                self.small_tables(&name, &context, &facts, &losses, &mut files)
+                self.small_tables(&name, &context, &facts, &losses, &mut files)?;
+                if let Some(known) = &known {
+                    let new_name = || self.marker.file_name(&recording.capture_id);
+                    let now = (&context.names, &context.clocks);
+                    let (dataset, runtime) = (&self.dataset, self.runtime);
+                    let replaced =
+                        again::replace_tables(dataset, runtime, known, &plan, now, &new_name)?;
+                    gone = replaced.gone;
+                    for (table, more) in replaced.files {
+                        files.entry(table).or_default().extend(more);
+                    }
+                }
+                self.keep(&name, &parts)
             });
         self.report.peak_bytes = self.report.peak_bytes.max(writer.peak());
-        if let Err(e) = wrote {
-            marks.discard();
-            let mut litter = writer.discard();
-            litter.extend(files.into_values().flatten());
-            self.runtime
-                .block_on(partition::remove(&self.dataset, &litter));
-            return Err(e);
-        }
+        let state = match wrote {
+            Ok(state) => state,
+            Err(e) => {
+                marks.discard();
+                let mut litter = writer.discard();
+                litter.extend(files.into_values().flatten());
+                self.runtime
+                    .block_on(partition::remove(&self.dataset, &litter));
+                return Err(e);
+            }
+        };
         let bytes = files.values().flatten().map(|f| f.bytes).sum();
         let report = CaptureReport {
             capture_id: facts.capture_id.clone(),
@@ -290,45 +379,74 @@ impl<'a> Run<'a> {
                 .map_or(0, |f| f.iter().map(|f| f.bytes).sum()),
             losses: LossSum::of(&losses),
         };
-        let chunks = recording.chunks().map(|c| ChunkEntry {
-            id: c.id.clone(),
-            name: c.name(),
-            bytes: c.bytes,
+        let chunks = parts.iter().map(|s| ChunkEntry {
+            id: s.id.clone(),
+            name: s.name.clone(),
+            bytes: s.bytes,
         });
         let entry = CaptureEntry {
             capture_id: facts.capture_id,
             chunks: chunks.collect(),
             refs: facts.refs,
             lost: facts.lost,
+            state: Some(state),
+            offsets: times.offsets,
         };
         Ok(Written {
+            base: known.map(|k| k.entry),
+            recording,
+            gone,
             entry,
             files,
             report,
         })
     }
 
+    /// Keeps what else was in the chunks, for those that come later; gives the file's path.
+    fn keep(&self, name: &str, parts: &[Skeleton]) -> Result<String, IngestError> {
+        let path = again::state_path(name);
+        let bytes = skeleton::to_file(parts).map_err(|cause| IngestError::Parquet {
+            path: path.clone(),
+            cause,
+        })?;
+        let at = self.dataset.path(&path);
+        self.runtime
+            .block_on(self.dataset.store().put(&at, PutPayload::from(bytes)))
+            .map_err(|cause| IngestError::Store {
+                location: self.dataset.location().into(),
+                path: path.clone(),
+                cause,
+            })?;
+        Ok(path)
+    }
+
     /// Merges all references and marks into their writers.
     fn merge(
         &self,
         recording: &Recording,
+        mut merge: Merge<'_>,
         expected: &BTreeMap<u16, u64>,
-        writer: &mut RefsWriter<'_>,
-        marks: &mut MarksWriter<'_>,
+        (writer, marks, times): (&mut RefsWriter<'_>, &mut MarksWriter<'_>, &mut Times<'_>),
     ) -> Result<(), IngestError> {
-        let cpus = recording.cpus.iter().map(|(cpu, c)| (*cpu, c.as_slice()));
-        let mut merge = Merge::new(cpus)?;
         let mut rows: BTreeMap<u16, u64> = BTreeMap::new();
         let mut told = 0;
         while let Some(next) = merge.next_run()? {
-            let (cpu, run) = match next {
-                Next::Rows { cpu, rows } => (cpu, rows),
+            let run = match next {
+                Next::Rows { of, rows: run } => {
+                    if let Some(cpu) = of {
+                        *rows.entry(cpu).or_default() += run.len() as u64;
+                    }
+                    run
+                }
                 Next::Mark(mark) => {
                     marks.push(mark)?;
                     continue;
                 }
             };
-            *rows.entry(cpu).or_default() += run.len() as u64;
+            for row in run.iter() {
+                let utc = times.clock.utc(row.time_ns);
+                times.offsets.push(row.seq, row.time_ns, utc);
+            }
             writer.push(run)?;
             told += run.len() as u64;
             if told >= TELL {
@@ -409,39 +527,33 @@ impl<'a> Run<'a> {
     }
 
     /// One commit for all that was written. Somebody else's commit meanwhile is
-    /// built upon; if it brought a recording of ours, ours is dropped.
+    /// built upon; if it changed a recording of ours, ours is written anew.
     fn publish(&mut self, written: &mut Vec<Written>) -> Result<(), IngestError> {
         let mut tries = 0;
-        let files = written.iter().flat_map(|w| w.files.values().flatten());
-        self.dataset.sync(files)?;
+        let sync = |run: &Self, written: &[Written]| {
+            let files = written.iter().flat_map(|w| w.files.values().flatten());
+            run.dataset.sync(files)
+        };
+        sync(self, written)?;
         while !written.is_empty() {
-            let mut next = self.dataset.manifest().next();
-            for done in written.iter() {
-                next.captures.push(done.entry.clone());
-                for (table, files) in &done.files {
-                    next.tables
-                        .entry(*table)
-                        .or_default()
-                        .extend(files.iter().cloned());
-                }
-            }
+            let next = next(self.dataset.manifest(), written);
             tries += 1;
-            match self
-                .runtime
-                .block_on(self.marker.commit(&mut self.dataset, next))
-            {
+            let commit = self.marker.commit(&mut self.dataset, next);
+            match self.runtime.block_on(commit) {
                 Err(DatasetError::Conflict { .. }) if tries < COMMITS => {
                     self.runtime.block_on(self.dataset.reload())?;
                     let manifest = self.dataset.manifest();
-                    let (theirs, ours): (Vec<_>, Vec<_>) = std::mem::take(written)
+                    let (ours, stale): (Vec<_>, Vec<_>) = std::mem::take(written)
                         .into_iter()
-                        .partition(|w| manifest.capture(&w.entry.capture_id).is_some());
-                    self.remove(&theirs);
-                    self.report.already += theirs
-                        .iter()
-                        .map(|w| w.entry.chunks.len() as u64)
-                        .sum::<u64>();
+                        .partition(|w| w.fits(manifest));
                     *written = ours;
+                    if stale.is_empty() {
+                        continue;
+                    }
+                    self.remove(&stale);
+                    let again = stale.into_iter().map(|w| w.recording).collect();
+                    self.write_all(again, written)?;
+                    sync(self, written)?;
                 }
                 result => return Ok(result?),
             }
@@ -451,29 +563,40 @@ impl<'a> Run<'a> {
 
     fn remove(&self, written: &[Written]) {
         for file in written {
-            let files: Vec<_> = file.files.values().flatten().cloned().collect();
+            let mut files: Vec<_> = file.files.values().flatten().cloned().collect();
+            files.extend(file.entry.state.clone().map(FileEntry::at));
             self.runtime
                 .block_on(partition::remove(&self.dataset, &files));
         }
     }
 }
 
-/// Whether all chunks of a recording are in the dataset; some only is an error.
-fn known(dataset: &Dataset, recording: &Recording) -> Result<bool, IngestError> {
-    let Some(capture) = dataset.manifest().capture(&recording.capture_id) else {
-        return Ok(false);
-    };
-    let unknown = |id: &str| capture.chunks.iter().all(|c| c.id != id);
-    let new: Vec<_> = recording.chunks().filter(|c| unknown(&c.id)).collect();
-    match new.first() {
-        None => Ok(true),
-        Some(first) => Err(IngestError::PartlyIngested {
-            location: dataset.location().into(),
-            capture_id: recording.capture_id.clone(),
-            new: new.len(),
-            first: first.name(),
-        }),
+/// The version after `manifest` with what was written in it.
+fn next(manifest: &Manifest, written: &[Written]) -> Manifest {
+    let mut next = manifest.next();
+    let now = cleanup::now();
+    for done in written {
+        let capture = &done.entry.capture_id;
+        let known = next.captures.iter_mut().find(|c| c.capture_id == *capture);
+        match known {
+            Some(known) => {
+                if let Some(path) = std::mem::replace(known, done.entry.clone()).state {
+                    let bytes = 0;
+                    let since = now;
+                    next.retired.push(RetiredFile { path, bytes, since });
+                }
+            }
+            None => next.captures.push(done.entry.clone()),
+        }
+        let tables = done.files.keys().chain(done.gone.keys());
+        for table in tables.copied().collect::<BTreeSet<_>>() {
+            let of = |files: &BTreeMap<Table, Vec<FileEntry>>| {
+                files.get(&table).cloned().unwrap_or_default()
+            };
+            next.replace(table, &of(&done.gone), of(&done.files), now);
+        }
     }
+    next
 }
 
 fn check(options: &Options) -> Result<(), IngestError> {

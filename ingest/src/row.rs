@@ -15,7 +15,7 @@ use crate::clocks::Clocks;
 use crate::names::{Names, ObjectInfo};
 
 /// A reference as it waits for its row group: small, and without text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Row {
     /// Position in the merged reference string.
     pub seq: u64,
@@ -40,7 +40,7 @@ pub struct Row {
     /// Order of the page.
     pub page_order: u8,
     /// Event, access and major, packed.
-    flags: u8,
+    pub(crate) flags: u8,
 }
 
 const EVENT: u8 = 0x0f;
@@ -76,6 +76,20 @@ impl Row {
             page_order: r.page_order,
             flags: r.event as u8 | (access as u8) << ACCESS_SHIFT | major,
         }
+    }
+
+    /// Sets event, access and major of a row that was stored; text that is none of them is left out.
+    pub(crate) fn set_use(&mut self, event: &str, access: Option<&str>, major: Option<bool>) {
+        let event = Event::ALL.iter().find(|e| e.as_str() == event);
+        let access = Access::ALL.iter().find(|a| Some(a.as_str()) == access);
+        let major = match major {
+            None => 0,
+            Some(false) => MAJOR_KNOWN,
+            Some(true) => MAJOR_KNOWN | MAJOR,
+        };
+        let event = event.map_or(0, |e| *e as u8);
+        let access = access.map_or(Access::Unknown as u8, |a| *a as u8);
+        self.flags = event | access << ACCESS_SHIFT | major;
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clocks::Clocks;
 use crate::error::IngestError;
 use crate::losses::{Loss, Newest, OVERWRITTEN, Tracker};
 use crate::names::{Collector, Names};
-use crate::source::{CpuScan, Recording, scan_cpu};
+use crate::source::{CpuScan, Part, Recording, Skeleton, scan_cpu, scan_parts};
 use crate::tables::CaptureFacts;
 
 /// Everything about a recording but its references.
@@ -22,12 +22,16 @@ pub struct Survey {
     pub clocks: Clocks,
     /// Its losses, by CPU.
     pub losses: Vec<Loss>,
-    /// References of each CPU that will become rows.
-    pub rows: BTreeMap<u16, u64>,
+    /// References of each CPU that will become rows, and are none yet.
+    pub fresh: BTreeMap<u16, u64>,
+    /// The earliest of them, monotonic ns.
+    pub fresh_ns: Option<u64>,
     /// Records of all kinds.
     pub records: u64,
     /// Its row in `captures`.
     pub facts: CaptureFacts,
+    /// What is to be kept of its chunks.
+    pub skeletons: Vec<Skeleton>,
 }
 
 /// Reads all chunks of a recording once; `read` is told the bytes of each CPU done.
@@ -35,23 +39,41 @@ pub struct Survey {
 /// # Errors
 /// A chunk that cannot be read.
 pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Survey, IngestError> {
-    let cpus: Vec<_> = recording.cpus.iter().collect();
+    survey_with(recording, &[], read)
+}
+
+/// Reads the chunks of a recording that are not among `known` (by place and content), as if all had been read.
+///
+/// # Errors
+/// A chunk that cannot be read.
+pub fn survey_with(
+    recording: &Recording,
+    known: &[Skeleton],
+    read: &(dyn Fn(u64) + Sync),
+) -> Result<Survey, IngestError> {
+    let cpus: Vec<_> = parts(recording, known).into_iter().collect();
     let scans: Vec<Result<CpuScan, IngestError>> = cpus
         .par_iter()
-        .map(|(cpu, chunks)| {
-            let scan = scan_cpu(**cpu, chunks);
-            read(chunks.iter().map(|c| c.bytes).sum());
+        .map(|(cpu, parts)| {
+            let scan = scan_parts(*cpu, parts);
+            read(
+                recording
+                    .cpus
+                    .get(cpu)
+                    .into_iter()
+                    .flatten()
+                    .map(|c| c.bytes)
+                    .sum(),
+            );
             scan
         })
         .collect();
     let mut scans = scans.into_iter().collect::<Result<Vec<_>, _>>()?;
 
+    let mut skeletons = Vec::new();
     let mut collector = Collector::default();
-    let mut anchors: Vec<(u64, u64)> = recording
-        .chunks()
-        .map(|c| (c.header.monotonic_ns, c.header.realtime_ns))
-        .collect();
     for scan in &mut scans {
+        skeletons.append(&mut scan.skeletons);
         for record in std::mem::take(&mut scan.names) {
             collector.add(Channel::Names, record);
         }
@@ -59,6 +81,8 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
             collector.add(Channel::Refs, record);
         }
     }
+    let headers = || skeletons.iter().map(|s| &s.header);
+    let mut anchors: Vec<(u64, u64)> = headers().map(|h| (h.monotonic_ns, h.realtime_ns)).collect();
     anchors.extend(collector.anchors());
     let heard: BTreeSet<(u16, u64)> = collector.heard().collect();
 
@@ -72,19 +96,21 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
     }
     scans.sort_by_key(|s| s.cpu);
 
-    let first = recording.chunks().min_by_key(|c| c.header.monotonic_ns);
-    let header = first.map(|c| &c.header);
+    let header = headers().min_by_key(|h| h.monotonic_ns);
     let newest = header.map_or(Newest::default(), |h| Newest {
         begin: h.settings.keeps_only_the_newest(),
         between: h.settings.overwrite || h.settings.in_memory,
     });
     let (mut losses, mut emitted, mut rows) = (Vec::new(), 0, BTreeMap::new());
+    let mut fresh = BTreeMap::new();
+    let fresh_ns = scans.iter().filter_map(|s| s.fresh_ns).min();
     let (mut records, mut cache_events, mut end_ns) = (0, 0, 0);
     for scan in scans {
         records += scan.records;
         cache_events += scan.cache_events;
         end_ns = end_ns.max(scan.last_ns);
         rows.insert(scan.cpu, scan.rows);
+        fresh.insert(scan.cpu, scan.fresh);
         let account = settle(scan, &totals, &heard, newest);
         emitted = u64::saturating_add(emitted, account.emitted);
         losses.extend(account.losses);
@@ -101,7 +127,7 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
         boot_id: header.map(|h| h.boot_id.to_string()).unwrap_or_default(),
         kernel: header.map(|h| h.kernel.clone()).unwrap_or_default(),
         page_size: header.map_or(0, |h| h.page_size),
-        cpus: recording.cpus.len() as u32,
+        cpus: headers().map(|h| h.cpu).collect::<BTreeSet<_>>().len() as u32,
         level: level(&names, header.map(|h| h.settings.level.as_str())),
         settings: header
             .and_then(|h| serde_json::to_string(&h.settings).ok())
@@ -112,17 +138,52 @@ pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Surv
         refs: rows.values().sum(),
         cache_events,
         lost,
-        chunks: recording.chunks().count() as u32,
-        raw_bytes: recording.bytes(),
+        chunks: skeletons.len() as u32,
+        raw_bytes: skeletons.iter().map(|s| s.bytes).sum(),
     };
     Ok(Survey {
         names,
         clocks,
         losses,
-        rows,
+        fresh,
+        fresh_ns,
         records,
         facts,
+        skeletons,
     })
+}
+
+/// The chunks of each CPU in order, those that are known in their places.
+fn parts<'a>(recording: &'a Recording, known: &'a [Skeleton]) -> BTreeMap<u16, Vec<Part<'a>>> {
+    let mut parts: BTreeMap<u16, Vec<Part<'a>>> = BTreeMap::new();
+    for skeleton in known {
+        let outgrown = recording
+            .cpus
+            .get(&skeleton.header.cpu)
+            .into_iter()
+            .flatten()
+            .any(|c| c.header.index == skeleton.header.index && c.id != skeleton.id);
+        parts
+            .entry(skeleton.header.cpu)
+            .or_default()
+            .push(match outgrown {
+                true => Part::Outgrown(skeleton),
+                false => Part::Known(skeleton),
+            });
+    }
+    for chunk in recording.chunks() {
+        if known.iter().all(|s| s.id != chunk.id) {
+            parts
+                .entry(chunk.header.cpu)
+                .or_default()
+                .push(Part::New(chunk));
+        }
+    }
+    for parts in parts.values_mut() {
+        // What was outgrown comes before what it has grown to: it was pushed first.
+        parts.sort_by_key(Part::index);
+    }
+    parts
 }
 
 /// One CPU's account, closed.

@@ -106,7 +106,7 @@ fn trials(seed: u64) {
         let wanted = wanted.flat_map(|(_, b)| b.references.iter().map(without_number));
         let wanted: Vec<_> = wanted.collect();
         assert!(rows == wanted, "{what}: {} of {}", rows.len(), wanted.len());
-        assert_eq!(survey.rows[&(cpu as u16)], rows.len() as u64, "{what}");
+        assert_eq!(survey.fresh[&(cpu as u16)], rows.len() as u64, "{what}");
 
         let lost = |channel| {
             let of = survey.losses.iter().filter(move |l| l.channel == channel);

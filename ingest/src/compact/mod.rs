@@ -5,7 +5,7 @@
 
 mod merge;
 mod plan;
-mod read;
+pub(crate) mod read;
 mod report;
 
 use std::time::{Duration, Instant};

@@ -13,12 +13,26 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use crate::dataset::Dataset;
+use crate::manifest::FileEntry;
+
 /// Reads a file of a store, range by range.
-pub(super) struct Reader {
-    pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) path: Path,
+pub(crate) struct Reader {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) path: Path,
     /// Its size, as the manifest says.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Reader {
+    /// A file of a dataset.
+    pub(crate) fn of(dataset: &Dataset, file: &FileEntry) -> Self {
+        Self {
+            store: dataset.store().clone(),
+            path: dataset.path_of(file),
+            bytes: file.bytes,
+        }
+    }
 }
 
 fn failed(e: object_store::Error) -> ParquetError {

@@ -10,6 +10,7 @@ mod object;
 mod place;
 mod scan;
 mod scribe;
+pub mod skeleton;
 mod spool;
 mod table;
 mod v0;
@@ -25,7 +26,8 @@ pub use channel::{ChannelReader, Piece};
 pub use locate::places;
 pub use object::{Object, ObjectReader};
 pub use place::{Input, Place};
-pub use scan::{CpuScan, scan_cpu};
+pub use scan::{CpuScan, Part, Seen, scan_cpu, scan_parts};
+pub use skeleton::{Run, Skeleton};
 
 use crate::error::IngestError;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use pgtrace_capture::chunk::{BlockKind, CpuTotals, Totals};
 use pgtrace_capture::record::{Channel, Lost, PageRef, Record};
-use pgtrace_capture::wire::Item;
+use pgtrace_capture::wire::{self, ByteOrder, Item};
 
+use super::skeleton::{Item as Kept, Run, Skeleton, Stored};
 use super::{ChannelReader, Chunk, Piece};
 use crate::error::IngestError;
 use crate::losses::{Damage, Tracker};
@@ -45,6 +46,79 @@ pub struct CpuScan {
     pub totals: BTreeMap<u16, CpuTotals>,
     /// The recorder's figures are the final ones.
     pub complete: bool,
+    /// Rows that are in no chunk that was taken in before.
+    pub fresh: u64,
+    /// The earliest of them.
+    pub fresh_ns: Option<u64>,
+    /// What is to be kept of the chunks: those read now, and those known.
+    pub skeletons: Vec<Skeleton>,
+    /// Numbers of the refs channel that are rows or marks already.
+    seen: Seen,
+    /// What stood in the chunk that is being read.
+    items: Vec<Kept>,
+    /// The run that goes on.
+    run: Run,
+}
+
+/// A chunk of a recording: its bytes, or what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// To be read.
+    New(&'a Chunk),
+    /// Read before.
+    Known(&'a Skeleton),
+    /// Read before, but now there is more of it: a `New` one for the same place follows.
+    Outgrown(&'a Skeleton),
+}
+
+impl Part<'_> {
+    /// Its number among its CPU's chunks.
+    pub fn index(&self) -> u32 {
+        match self {
+            Self::New(chunk) => chunk.header.index,
+            Self::Known(s) | Self::Outgrown(s) => s.header.index,
+        }
+    }
+}
+
+/// Numbers of a refs channel, as stretches that do not overlap.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    stretches: Vec<(u64, u64)>,
+    last: usize,
+}
+
+impl Seen {
+    /// The numbers of these chunks.
+    pub fn of<'a>(skeletons: impl Iterator<Item = &'a Skeleton>) -> Self {
+        let mut stretches: Vec<(u64, u64)> = skeletons
+            .flat_map(|s| s.runs().map(|run| (run.first, run.end())))
+            .collect();
+        stretches.sort_unstable();
+        stretches.dedup_by(|b, a| {
+            let joined = b.0 <= a.1;
+            if joined {
+                a.1 = a.1.max(b.1);
+            }
+            joined
+        });
+        Self { stretches, last: 0 }
+    }
+
+    /// Whether a number is among them; numbers asked for one after the other are found at once.
+    #[inline]
+    pub fn contains(&mut self, seq: u64) -> bool {
+        if self.stretches.is_empty() {
+            return false;
+        }
+        let within = |s: Option<&(u64, u64)>| s.is_some_and(|s| s.0 <= seq && seq < s.1);
+        if within(self.stretches.get(self.last)) {
+            return true;
+        }
+        let behind = self.stretches.partition_point(|s| s.0 <= seq);
+        self.last = behind.saturating_sub(1);
+        within(self.stretches.get(self.last))
+    }
 }
 
 /// Reads all chunks of `cpu`.
@@ -52,6 +126,19 @@ pub struct CpuScan {
 /// # Errors
 /// A chunk that cannot be read.
 pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
+    let parts: Vec<_> = chunks.iter().map(Part::New).collect();
+    scan_parts(cpu, &parts)
+}
+
+/// Reads the new chunks of `cpu`, as if those that are known were read in between. `parts` are in order of their index.
+///
+/// # Errors
+/// A chunk that cannot be read.
+pub fn scan_parts(cpu: u16, parts: &[Part<'_>]) -> Result<CpuScan, IngestError> {
+    let known = parts.iter().filter_map(|part| match part {
+        Part::Known(s) | Part::Outgrown(s) => Some(*s),
+        Part::New(_) => None,
+    });
     let mut scan = CpuScan {
         cpu,
         names: Vec::new(),
@@ -67,24 +154,35 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
         records: 0,
         totals: BTreeMap::new(),
         complete: false,
+        fresh: 0,
+        fresh_ns: None,
+        skeletons: Vec::new(),
+        seen: Seen::of(known),
+        items: Vec::new(),
+        run: Run::default(),
     };
-    let mut reader = ChannelReader::new(chunks);
-    while let Some(piece) = reader.next_piece()? {
-        match piece {
-            Piece::Damage(damage) => {
-                let index = scan.damaged(damage);
-                scan.refs.damage(index);
-                scan.names_account.damage(index);
+    let mut follows: Option<u32> = None;
+    for part in parts {
+        let index = part.index();
+        let next = index.saturating_add(1);
+        let expected = follows.replace(next);
+        if expected.is_some_and(|expected| expected != index && expected != next) {
+            scan.refs.chunks_absent();
+            scan.names_account.chunks_absent();
+        }
+        match part {
+            Part::New(chunk) => scan.read(chunk)?,
+            Part::Known(skeleton) => {
+                scan.replay(skeleton.header.byte_order, &skeleton.name, &skeleton.items);
+                scan.skeletons.push((*skeleton).clone());
             }
-            Piece::Absent => {
-                scan.refs.chunks_absent();
-                scan.names_account.chunks_absent();
+            Part::Outgrown(skeleton) => {
+                // What has a number in the refs channel is not taken from the new one; everything else is.
+                let refs = skeleton.items.iter().filter(|item| item.is_of_refs());
+                let items: Vec<_> = refs.cloned().collect();
+                scan.replay(skeleton.header.byte_order, &skeleton.name, &items);
+                scan.items = items;
             }
-            Piece::Block(BlockKind::Totals) => {
-                let name = chunks.last().map(Chunk::name).unwrap_or_default();
-                scan.totals(reader.payload(), &name);
-            }
-            Piece::Block(kind) => scan.block(kind, &reader),
         }
     }
     if let Some(last) = scan.damages.last_mut().filter(|_| scan.untold > 0) {
@@ -97,8 +195,116 @@ pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
 }
 
 impl CpuScan {
-    fn block(&mut self, kind: BlockKind, reader: &ChannelReader<'_>) {
-        let mut decoder = reader.decode(0);
+    fn read(&mut self, chunk: &Chunk) -> Result<(), IngestError> {
+        let mut reader = ChannelReader::new(std::slice::from_ref(chunk));
+        while let Some(piece) = reader.next_piece()? {
+            match piece {
+                Piece::Damage(damage) => self.damage(damage, true, true),
+                Piece::Absent => {}
+                Piece::Block(BlockKind::Totals) => self.totals(reader.payload(), &chunk.name()),
+                Piece::Block(kind) => {
+                    let damage = |e: &wire::DecodeError| reader.undecodable(0, e);
+                    self.block(kind, reader.payload(), reader.byte_order(), &damage);
+                }
+            }
+        }
+        self.end_run();
+        self.skeletons.push(Skeleton {
+            id: chunk.id.clone(),
+            name: chunk.name(),
+            bytes: chunk.bytes,
+            header: chunk.header.clone(),
+            items: std::mem::take(&mut self.items),
+        });
+        Ok(())
+    }
+
+    /// Takes in again what was in a chunk.
+    fn replay(&mut self, order: ByteOrder, name: &str, items: &[Kept]) {
+        // What a names block holds can be decoded: it was cut where it could not.
+        let damage = |e: &wire::DecodeError| Damage {
+            cause: "corrupt",
+            detail: format!("{name}: {}", e.what),
+        };
+        for item in items {
+            match item {
+                Kept::Run(run) => self.run(run),
+                Kept::Stored { what, data } => match what {
+                    Stored::Names => self.block(BlockKind::Names, data, order, &damage),
+                    Stored::Repeated => self.block(BlockKind::Repeated, data, order, &damage),
+                    Stored::Totals => self.totals(data, name),
+                    Stored::InRefs => {
+                        for item in wire::decode(data, order) {
+                            if let Ok(Item::Record(record)) = item {
+                                self.in_refs(record);
+                            }
+                        }
+                    }
+                },
+                Kept::Unknown { seq, kind, version } => {
+                    self.refs.accept_unknown(*seq, *kind, *version);
+                }
+                Kept::Damage {
+                    refs,
+                    names,
+                    truncated,
+                    detail,
+                } => {
+                    let cause = if *truncated { "truncated" } else { "corrupt" };
+                    let detail = detail.clone();
+                    self.damage(Damage { cause, detail }, *refs, *names);
+                }
+            }
+        }
+        self.items.clear();
+    }
+
+    fn run(&mut self, run: &Run) {
+        self.refs.accept_run(run);
+        self.refs.count_others(run.n.saturating_sub(run.rows));
+        self.rows += run.rows;
+        self.cache_events += run.cache_events;
+        self.records += run.n;
+        self.last_ns = self.last_ns.max(run.max_ns);
+    }
+
+    fn damage(&mut self, damage: Damage, refs: bool, names: bool) {
+        let untold = self.untold;
+        let truncated = damage.cause == "truncated";
+        let mut detail = damage.detail.clone();
+        let index = self.damaged(damage);
+        if self.untold > untold {
+            // Only that it is there is of use.
+            detail.clear();
+        }
+        if refs {
+            self.refs.damage(index);
+        }
+        if names {
+            self.names_account.damage(index);
+        }
+        self.keep(Kept::Damage {
+            refs,
+            names,
+            truncated,
+            detail,
+        });
+    }
+
+    fn block(
+        &mut self,
+        kind: BlockKind,
+        payload: &[u8],
+        order: ByteOrder,
+        damage: &dyn Fn(&wire::DecodeError) -> Damage,
+    ) {
+        let stored = match kind {
+            BlockKind::Names => Some(Stored::Names),
+            BlockKind::Repeated => Some(Stored::Repeated),
+            BlockKind::Refs | BlockKind::Totals => None,
+        };
+        let mut decoder = wire::decode(payload, order);
+        let mut error = None;
         loop {
             if kind == BlockKind::Refs {
                 decoder.page_refs(|r| {
@@ -106,44 +312,98 @@ impl CpuScan {
                     true
                 });
             }
-            let Some(item) = decoder.next() else {
-                return;
-            };
-            match item {
-                Ok(Item::Record(record)) => self.record(kind, record),
-                Ok(Item::Unknown {
+            let from = decoder.offset() as usize;
+            match decoder.next() {
+                Some(Ok(Item::Record(record))) => {
+                    let to = decoder.offset() as usize;
+                    let bytes = payload.get(from..to).unwrap_or_default();
+                    self.record(kind, record, bytes);
+                }
+                Some(Ok(Item::Unknown {
                     kind: k,
                     version,
                     seq,
                     ..
-                }) => match kind {
-                    BlockKind::Refs => self.refs.accept_unknown(seq, k, version),
+                })) => match kind {
+                    BlockKind::Refs if self.seen.contains(seq) => {}
+                    BlockKind::Refs => {
+                        self.refs.accept_unknown(seq, k, version);
+                        self.keep(Kept::Unknown {
+                            seq,
+                            kind: k,
+                            version,
+                        });
+                    }
                     BlockKind::Names => self.names_account.accept_unknown(seq, k, version),
                     BlockKind::Repeated | BlockKind::Totals => {}
                 },
-                Err(e) => {
-                    let index = self.damaged(reader.undecodable(0, &e));
-                    match kind {
-                        BlockKind::Refs => self.refs.damage(index),
-                        BlockKind::Names => self.names_account.damage(index),
-                        BlockKind::Repeated | BlockKind::Totals => {}
-                    }
+                Some(Err(e)) => {
+                    error = Some(e);
+                    break;
                 }
+                None => break,
             }
+        }
+        if let Some(what) = stored {
+            let whole = error.as_ref().map_or(payload.len(), |e| e.offset as usize);
+            let data = payload.get(..whole).unwrap_or_default().to_vec();
+            self.keep(Kept::Stored { what, data });
+        }
+        if let Some(e) = error {
+            let (refs, names) = (kind == BlockKind::Refs, kind == BlockKind::Names);
+            self.damage(damage(&e), refs, names);
         }
     }
 
     #[inline]
     fn page_ref(&mut self, r: &PageRef) {
-        if self.refs.accept(r.stamp.seq, r.stamp.time_ns) {
-            self.rows += 1;
-            self.cache_events += u64::from(!r.event.is_reference());
-            self.records += 1;
-            self.last_ns = self.last_ns.max(r.stamp.time_ns);
+        let (seq, time_ns) = (r.stamp.seq, r.stamp.time_ns);
+        if self.seen.contains(seq) || !self.refs.accept(seq, time_ns) {
+            return;
+        }
+        let cache_event = u64::from(!r.event.is_reference());
+        self.rows += 1;
+        self.fresh += 1;
+        self.fresh_ns = Some(self.fresh_ns.map_or(time_ns, |t| t.min(time_ns)));
+        self.cache_events += cache_event;
+        self.records += 1;
+        self.last_ns = self.last_ns.max(time_ns);
+        let run = self.in_run(seq, time_ns);
+        run.rows += 1;
+        run.cache_events += cache_event;
+    }
+
+    /// The run that record number `seq` of the refs channel belongs to, with it.
+    #[inline]
+    fn in_run(&mut self, seq: u64, time_ns: u64) -> &mut Run {
+        if self.run.n == 0 || self.run.end() != seq {
+            self.end_run();
+            self.run.first = seq;
+            self.run.first_ns = time_ns;
+        }
+        let run = &mut self.run;
+        run.n += 1;
+        run.last_ns = time_ns;
+        run.max_ns = run.max_ns.max(time_ns);
+        run
+    }
+
+    /// Nothing more belongs to the run.
+    fn end_run(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        if run.n > 0 {
+            self.items.push(Kept::Run(run));
         }
     }
 
-    fn record(&mut self, block: BlockKind, record: Record) {
+    /// Something else stood behind the run.
+    fn keep(&mut self, item: Kept) {
+        self.end_run();
+        self.items.push(item);
+    }
+
+    /// `bytes` are the record as it stands in the chunk.
+    fn record(&mut self, block: BlockKind, record: Record, bytes: &[u8]) {
         let stamp = record.stamp();
         match block {
             BlockKind::Refs => {
@@ -151,21 +411,18 @@ impl CpuScan {
                     self.page_ref(&r);
                     return;
                 }
-                if !self.refs.accept(stamp.seq, stamp.time_ns) {
+                if self.seen.contains(stamp.seq) || !self.refs.accept(stamp.seq, stamp.time_ns) {
                     return;
                 }
-                match record {
-                    Record::Lost(lost) => {
-                        self.refs.count_other();
-                        self.lost.push(lost);
-                    }
-                    // Marks are not kept: the merge meets them again.
-                    other => {
-                        self.refs.count_other();
-                        if Mark::of(&other).is_none() {
-                            self.names_in_refs.push(other);
-                        }
-                    }
+                self.refs.count_others(1);
+                self.in_run(stamp.seq, stamp.time_ns);
+                // Marks are not kept: the merge meets them again.
+                if Mark::of(&record).is_none() {
+                    self.keep(Kept::Stored {
+                        what: Stored::InRefs,
+                        data: bytes.to_vec(),
+                    });
+                    self.in_refs(record);
                 }
             }
             BlockKind::Names => {
@@ -185,6 +442,14 @@ impl CpuScan {
         }
         self.records += 1;
         self.last_ns = self.last_ns.max(stamp.time_ns);
+    }
+
+    /// A record of the refs channel that is neither a reference nor a mark.
+    fn in_refs(&mut self, record: Record) {
+        match record {
+            Record::Lost(lost) => self.lost.push(lost),
+            other => self.names_in_refs.push(other),
+        }
     }
 
     /// Takes note of damage; gives its number.
@@ -212,12 +477,15 @@ impl CpuScan {
                     self.refs.explain(unread.first_seq, index);
                 }
                 self.totals = totals.cpus.into_iter().map(|c| (c.cpu, c)).collect();
+                self.keep(Kept::Stored {
+                    what: Stored::Totals,
+                    data: payload.to_vec(),
+                });
             }
             Err(e) => {
-                self.damaged(Damage {
-                    cause: "corrupt",
-                    detail: format!("totals of CPU {}: expected JSON: {e}", self.cpu),
-                });
+                let detail = format!("totals of CPU {}: expected JSON: {e}", self.cpu);
+                let cause = "corrupt";
+                self.damage(Damage { cause, detail }, false, false);
             }
         }
     }

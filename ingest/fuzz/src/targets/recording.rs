@@ -50,7 +50,8 @@ pub(super) fn survey_and_merge(data: &[u8]) {
                 Some((_, Happening::Mark(wanted))) => assert_eq!(mark, wanted),
                 other => panic!("expected {other:?}, found {mark:?}"),
             },
-            Next::Rows { cpu, rows: run } => {
+            Next::Rows { of, rows: run } => {
+                let cpu = of.expect("nothing is stored");
                 for row in run {
                     match wanted() {
                         Some((wanted, Happening::Ref(r))) => {
@@ -66,7 +67,7 @@ pub(super) fn survey_and_merge(data: &[u8]) {
     }
     assert!(left.values().all(VecDeque::is_empty), "all of it comes");
     assert_eq!(rows, survey.facts.refs);
-    assert_eq!(rows, survey.rows.values().sum::<u64>());
+    assert_eq!(rows, survey.fresh.values().sum::<u64>());
     for merge in [false, true] {
         let options = Options {
             merge,
