@@ -24,6 +24,7 @@ use crate::compact::read::Reader;
 use crate::dataset::Dataset;
 use crate::encode::{self, Sink};
 use crate::error::IngestError;
+use crate::guard::guarded_future;
 use crate::manifest::{CaptureEntry, FileEntry};
 use crate::merge::Input;
 use crate::names::Names;
@@ -359,7 +360,7 @@ async fn rewrite(
     let part = if dataset.is_local() { 1 } else { PART };
     let mut upload = Upload::new(dataset.store().clone(), dataset.path(&path), part);
     let mut rows = 0;
-    while let Some(batch) = batches.try_next().await.map_err(encoded)? {
+    while let Some(batch) = guarded_future(batches.try_next()).await.map_err(encoded)? {
         let batch = older::adapt(table, &batch).and_then(change)?;
         rows += batch.num_rows() as u64;
         writer.write(&batch).map_err(encoded)?;
