@@ -136,7 +136,7 @@ pub(crate) fn litter(to: &Path) -> Vec<PathBuf> {
     let mut named: BTreeSet<PathBuf> = BTreeSet::new();
     for manifest in versions(to) {
         named.insert(to.join(FOLDER).join(Manifest::file_name(manifest.version)));
-        named.extend(manifest.tables.values().flatten().map(|f| to.join(&f.path)));
+        named.extend(manifest.known().into_iter().map(|path| to.join(path)));
     }
     let mut files = Vec::new();
     walk(to, &mut files);

@@ -220,7 +220,7 @@ impl Account {
 
     /// Every number is a row, a record of another kind, or lost.
     fn check(&mut self, cpu: u16, survey: &Survey) {
-        assert_eq!(survey.rows.get(&cpu).copied().unwrap_or(0), self.rows);
+        assert_eq!(survey.fresh.get(&cpu).copied().unwrap_or(0), self.rows);
         let end = self.totals.get(&cpu).copied().unwrap_or((0, 0));
         for (channel, end) in [(Channel::Refs, end.0), (Channel::Names, end.1)] {
             let refs = channel == Channel::Refs;
