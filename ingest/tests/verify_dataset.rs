@@ -410,6 +410,14 @@ fn litter_is_no_violation() {
 }
 
 #[test]
+fn what_is_kept_for_later_chunks_is_there() {
+    let place = Place::of(&fabric());
+    let state = place.manifest().captures[0].state.clone().unwrap();
+    std::fs::remove_file(place.at().join(&state)).unwrap();
+    place.breaks(&["manifest"], &format!("{state}: is not there"));
+}
+
+#[test]
 fn files() {
     let place = Place::of(&fabric());
     place.edit(|m| m.tables.get_mut(&Table::Objects).unwrap()[0].rows += 1);

@@ -129,6 +129,14 @@ fn presence(dataset: &Dataset, there: &BTreeMap<String, u64>, rule: &mut Rule) {
             rule.violation(|| format!("{}: is named twice", file.path));
         }
     }
+    // Kept for chunks that come later.
+    let captures = dataset.manifest().captures.iter();
+    for state in captures.filter_map(|c| c.state.as_deref()) {
+        rule.check(1);
+        if !there.contains_key(&stored_path(dataset, state)) {
+            rule.violation(|| format!("{state}: is not there"));
+        }
+    }
     // What compact has replaced stays for a while.
     let retired = &dataset.manifest().retired;
     named.extend(retired.iter().map(|f| stored_path(dataset, &f.path)));
