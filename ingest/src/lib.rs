@@ -14,6 +14,7 @@ pub mod dataset;
 pub mod doctor;
 mod encode;
 pub mod error;
+mod guard;
 pub mod inspect;
 mod local;
 pub mod losses;

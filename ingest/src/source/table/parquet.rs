@@ -1,9 +1,5 @@
 //! A Parquet file as a table.
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
-
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -13,6 +9,7 @@ use super::super::scribe::Scribe;
 use super::BATCH;
 use super::columns::choose;
 use super::rows::Rows;
+use crate::guard::guarded;
 
 const MAGIC: &[u8] = b"PAR1";
 
@@ -43,48 +40,4 @@ pub(in super::super) fn translate(
         rows.add(&batch, &chosen, to)?;
     }
     Ok(())
-}
-
-thread_local! {
-    /// A panic of this thread is caught, and told as an error.
-    static CAUGHT: Cell<bool> = const { Cell::new(false) };
-}
-static HOOK: Once = Once::new();
-
-/// Calls the parquet crate, which panics on some damaged files: an error like the others. What panicked is not used
-/// again, so that it may be in any state.
-fn guarded<T, E: ToString>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    HOOK.call_once(|| {
-        let before = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !CAUGHT.get() {
-                before(panic);
-            }
-        }));
-    });
-    CAUGHT.set(true);
-    let read = catch_unwind(AssertUnwindSafe(read));
-    CAUGHT.set(false);
-    match read {
-        Ok(read) => read.map_err(|e| e.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied());
-            Err(format!("damaged: {}", text.unwrap_or("it makes no sense")))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::panic)]
-    use super::guarded;
-
-    #[test]
-    fn a_panic_is_an_error_and_the_next_call_is_not() {
-        let fail = |text: &'static str| guarded::<(), String>(move || panic!("{text}"));
-        assert_eq!(fail("no good"), Err("damaged: no good".into()));
-        assert_eq!(guarded(|| Err::<(), _>("told")), Err("told".into()));
-        assert_eq!(guarded(|| Ok::<_, String>(7)), Ok(7));
-    }
 }

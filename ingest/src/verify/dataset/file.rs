@@ -1,7 +1,6 @@
 //! One Parquet file, by itself: what its footer, the manifest and its folder say of it, held against its rows.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, DictionaryArray, PrimitiveArray, RecordBatch};
@@ -17,6 +16,7 @@ use tokio::runtime::Handle;
 use super::small::Facts;
 use super::stored::StoredFile;
 use crate::dataset::Dataset;
+use crate::guard::guarded;
 use crate::manifest::{FileEntry, Manifest, PartitionKey, Span};
 use crate::older;
 use crate::schema::{ADDED, Column, SCHEMA_VERSION, Table};
@@ -120,8 +120,7 @@ impl<'a> Reader<'a> {
             let opened = Opened::new(object).await.map_err(text)?;
             read(opened).await
         };
-        catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(work)))
-            .unwrap_or_else(|_| Err("cannot be decoded".into()))
+        guarded(|| self.runtime.block_on(work))
     }
 
     /// Checks a file of `refs`.
