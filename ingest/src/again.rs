@@ -24,7 +24,7 @@ use crate::compact::read::Reader;
 use crate::dataset::Dataset;
 use crate::encode::{self, Sink};
 use crate::error::IngestError;
-use crate::guard::guarded_future;
+use crate::guard::guarded_async;
 use crate::manifest::{CaptureEntry, FileEntry};
 use crate::merge::Input;
 use crate::names::Names;
@@ -36,7 +36,7 @@ use crate::survey::{Survey, survey_with};
 use crate::upload::{PART, Upload};
 
 /// Folder of what is kept of chunks within the dataset.
-const STATE: &str = "_pgtrace/state";
+pub(crate) const STATE: &str = "_pgtrace/state";
 
 /// Where the skeletons of a recording's chunks are kept.
 pub(crate) fn state_path(name: &str) -> String {
@@ -344,7 +344,7 @@ async fn rewrite(
         cause,
     };
     let reader = Reader::of(dataset, file);
-    let builder = ParquetRecordBatchStreamBuilder::new(reader)
+    let builder = guarded_async(ParquetRecordBatchStreamBuilder::new(reader))
         .await
         .map_err(encoded)?;
     let footer = builder.metadata().file_metadata().key_value_metadata();
@@ -360,7 +360,7 @@ async fn rewrite(
     let part = if dataset.is_local() { 1 } else { PART };
     let mut upload = Upload::new(dataset.store().clone(), dataset.path(&path), part);
     let mut rows = 0;
-    while let Some(batch) = guarded_future(batches.try_next()).await.map_err(encoded)? {
+    while let Some(batch) = guarded_async(batches.try_next()).await.map_err(encoded)? {
         let batch = older::adapt(table, &batch).and_then(change)?;
         rows += batch.num_rows() as u64;
         writer.write(&batch).map_err(encoded)?;

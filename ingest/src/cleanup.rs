@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::{StreamExt, TryStreamExt};
 use object_store::{Error as StoreError, ObjectStoreExt};
 
+use crate::again;
 use crate::dataset::{Dataset, DatasetError, store_error};
 use crate::local::{self, Held};
 use crate::manifest::{self, Manifest};
@@ -108,20 +109,20 @@ pub(crate) async fn remove_litter(
         run_of(path).is_some_and(|run| runs.contains(run)) && (staged || !known.contains(path))
     };
     let mut files = Vec::new();
-    for table in Table::ALL {
+    let tables = Table::ALL.iter().map(|table| table.name());
+    for name in tables.chain([again::STATE]) {
         match dataset.folder() {
             // The store's own listing hides files that were on their way.
             Some(root) => {
-                let found =
-                    local::files(root, table.name()).map_err(|cause| DatasetError::File {
-                        location: dataset.location().into(),
-                        path: table.name().into(),
-                        cause,
-                    })?;
+                let found = local::files(root, name).map_err(|cause| DatasetError::File {
+                    location: dataset.location().into(),
+                    path: name.into(),
+                    cause,
+                })?;
                 files.extend(found.into_iter().filter(|path| litter(path)));
             }
             None => {
-                let folder = dataset.path(table.name());
+                let folder = dataset.path(name);
                 let mut listed = dataset.store().list(Some(&folder));
                 let failed = |cause| store_error(dataset.location(), cause);
                 while let Some(meta) = listed.try_next().await.map_err(failed)? {

@@ -1,7 +1,9 @@
-//! The parquet crate panics on some damaged files: here that is an error like the others.
+//! Calls of the parquet crate, which panics on some damaged files: an error like the others. What panicked is not used
+//! again, so that it may be in any state.
 
+use std::any::Any;
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::pin::pin;
 use std::sync::Once;
@@ -15,11 +17,7 @@ thread_local! {
 }
 static HOOK: Once = Once::new();
 
-/// Calls the parquet crate. What panicked is not used again, so that it may be in any state.
-///
-/// # Errors
-/// What the panic said.
-pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     HOOK.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |panic| {
@@ -28,25 +26,29 @@ pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
             }
         }));
     });
-    CAUGHT.set(true);
-    let read = catch_unwind(AssertUnwindSafe(read));
-    CAUGHT.set(false);
-    read.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(panic.downcast_ref::<&str>().copied());
-        format!("damaged: {}", text.unwrap_or("it makes no sense"))
-    })
+    let outer = CAUGHT.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    CAUGHT.set(outer);
+    result.map_err(|panic| format!("damaged: {}", words(&*panic)))
 }
 
-/// The same for what it does bit by bit.
-///
-/// # Errors
-/// The future's own, or what a panic of it said.
-pub(crate) async fn guarded_future<T>(
-    read: impl Future<Output = Result<T, ParquetError>>,
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it makes no sense")
+}
+
+/// A call that gives an error where it panics.
+pub(crate) fn guarded<T, E: ToString>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    caught(call).and_then(|result| result.map_err(|e| e.to_string()))
+}
+
+/// The same of work that waits now and then.
+pub(crate) async fn guarded_async<T>(
+    work: impl Future<Output = Result<T, ParquetError>>,
 ) -> Result<T, ParquetError> {
-    let mut read = pin!(read);
-    poll_fn(|context| match guarded(|| read.as_mut().poll(context)) {
+    let mut work = pin!(work);
+    poll_fn(|context| match caught(|| work.as_mut().poll(context)) {
         Ok(poll) => poll,
         Err(text) => Poll::Ready(Err(ParquetError::General(text))),
     })
@@ -55,23 +57,25 @@ pub(crate) async fn guarded_future<T>(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::panic)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     #[test]
     fn a_panic_is_an_error_and_the_next_call_is_not() {
-        let fail = |text: &'static str| guarded::<()>(move || panic!("{text}"));
+        let fail = |text: &'static str| guarded::<(), String>(move || panic!("{text}"));
         assert_eq!(fail("no good"), Err("damaged: no good".into()));
-        assert_eq!(guarded(|| 7), Ok(7));
+        assert_eq!(guarded(|| Err::<(), _>("told")), Err("told".into()));
+        assert_eq!(guarded(|| Ok::<_, String>(7)), Ok(7));
     }
 
-    #[test]
-    fn a_future_may_panic_too() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.unwrap_or_else(|e| panic!("{e}"));
-        let good = runtime.block_on(guarded_future(async { Ok(7) }));
-        assert!(matches!(good, Ok(7)));
-        let bad = runtime.block_on(guarded_future::<()>(async { panic!("no good") }));
-        assert!(bad.is_err_and(|e| e.to_string().contains("no good")));
+    #[tokio::test]
+    async fn so_it_is_of_work_that_waits() {
+        let fail = guarded_async::<()>(async {
+            tokio::task::yield_now().await;
+            panic!("no good")
+        });
+        let told = fail.await.unwrap_err().to_string();
+        assert!(told.contains("damaged: no good"), "{told}");
+        assert_eq!(guarded_async(async { Ok(7) }).await.unwrap(), 7);
     }
 }

@@ -24,7 +24,7 @@ use crate::clocks::Offsets;
 use crate::compact::read::Reader;
 use crate::dataset::Dataset;
 use crate::error::IngestError;
-use crate::guard::guarded_future;
+use crate::guard::guarded_async;
 use crate::manifest::FileEntry;
 use crate::row::Row;
 
@@ -189,7 +189,7 @@ impl<'a> StoredRows<'a> {
             cause,
         };
         let reader = Reader::of(self.dataset, entry);
-        let builder = ParquetRecordBatchStreamBuilder::new(reader)
+        let builder = guarded_async(ParquetRecordBatchStreamBuilder::new(reader))
             .await
             .map_err(failed)?;
         let mask = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
@@ -198,7 +198,7 @@ impl<'a> StoredRows<'a> {
             .with_batch_size(BATCH)
             .build()
             .map_err(failed)?;
-        while let Some(batch) = guarded_future(batches.try_next()).await.map_err(failed)? {
+        while let Some(batch) = guarded_async(batches.try_next()).await.map_err(failed)? {
             let mut failure = Ok(());
             let whole = each_row(&batch, &self.offsets, |row| {
                 if failure.is_ok() {

@@ -11,7 +11,7 @@ use parquet::file::metadata::KeyValue;
 use crate::dataset::Dataset;
 use crate::encode::{self, Sink};
 use crate::error::IngestError;
-use crate::guard::guarded_future;
+use crate::guard::guarded_async;
 use crate::manifest::{FileEntry, ObjectExtent, Span};
 use crate::older;
 use crate::schema::{SCHEMA_VERSION, Table};
@@ -73,7 +73,7 @@ async fn copy(
             path: dataset.path_of(file),
             bytes: file.bytes,
         };
-        let builder = ParquetRecordBatchStreamBuilder::new(reader)
+        let builder = guarded_async(ParquetRecordBatchStreamBuilder::new(reader))
             .await
             .map_err(not_read)?;
         let writer = match &mut writer {
@@ -90,7 +90,7 @@ async fn copy(
         };
         let mut rows = 0;
         let mut batches = builder.with_batch_size(BATCH).build().map_err(not_read)?;
-        while let Some(batch) = guarded_future(batches.try_next()).await.map_err(not_read)? {
+        while let Some(batch) = guarded_async(batches.try_next()).await.map_err(not_read)? {
             let batch = older::adapt(job.table, &batch).map_err(|e| not_read(e.into()))?;
             rows += batch.num_rows() as u64;
             check_order(job.table, &batch, &mut last_seq).map_err(not_read)?;

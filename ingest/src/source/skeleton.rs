@@ -19,6 +19,8 @@ use pgtrace_capture::wire::ByteOrder;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::guard::guarded;
+
 /// Rows of a batch of the file.
 const BATCH: usize = 4096;
 
@@ -244,6 +246,10 @@ fn batch(
 /// # Errors
 /// Bytes that it did not write.
 pub fn from_file(bytes: Bytes) -> Result<Vec<Skeleton>> {
+    guarded(|| Ok::<_, String>(read(bytes))).map_err(ParquetError::General)?
+}
+
+fn read(bytes: Bytes) -> Result<Vec<Skeleton>> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
     let mut skeletons: Vec<Skeleton> = Vec::new();
     for batch in reader {

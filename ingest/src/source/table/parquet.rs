@@ -9,7 +9,7 @@ use super::super::scribe::Scribe;
 use super::BATCH;
 use super::columns::choose;
 use super::rows::Rows;
-use crate::guard;
+use crate::guard::guarded;
 
 const MAGIC: &[u8] = b"PAR1";
 
@@ -40,8 +40,4 @@ pub(in super::super) fn translate(
         rows.add(&batch, &chosen, to)?;
     }
     Ok(())
-}
-
-fn guarded<T, E: ToString>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    guard::guarded(read)?.map_err(|e| e.to_string())
 }

@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
             let opened = Opened::new(object).await.map_err(text)?;
             read(opened).await
         };
-        guarded(|| self.runtime.block_on(work)).unwrap_or_else(Err)
+        guarded(|| self.runtime.block_on(work))
     }
 
     /// Checks a file of `refs`.
