@@ -411,6 +411,35 @@ static bool all_accepted(void)
 	return true;
 }
 
+static long command(const char *text)
+{
+	int fd = open_file("control", O_WRONLY);
+	long answer = fd < 0 ? -1 : write(fd, text, strlen(text));
+
+	if (fd >= 0)
+		close(fd);
+	return answer;
+}
+
+/* Chance may take long: what was not accepted yet is asked for in a set-up where it may be, while nobody else owns one. */
+static void ask_for_the_rest(void)
+{
+	static const char *const plain[N_WORDS] = {
+		"clear", "pid 1", "comm fuzz", "uid 1000", "cgroup /", "all", "remove comm fuzz", "follow fork", "recorder 0",
+		"level rich", "clean 50", "fifo 64", "grain 4k", "buffers 8192 2", "overwrite on", "snapshot begin", "start", "stop",
+	};
+	size_t i;
+
+	for (i = 0; i < N_WORDS; i++) {
+		if (counts->by_word[i][0] || (command("stop"), command("clear")) < 0 || command("comm fuzz") < 0)
+			continue;
+		if (!strcmp(words[i], "snapshot") && (command("overwrite on") < 0 || command("start") < 0))
+			continue;
+		counts->by_word[i][0] += command(plain[i]) > 0;
+		command("stop");
+	}
+}
+
 /* A process that lives owns its set-up, and the others get EBUSY: so each lives for a few commands only. */
 static int worker(double end, double latest)
 {
@@ -423,6 +452,8 @@ static int worker(double end, double latest)
 		dice();
 		pid = fork();
 		if (!pid) {
+			if (now() >= end)
+				ask_for_the_rest();
 			for (i = 0; i < 12; i++)
 				one();
 			_exit(0);
