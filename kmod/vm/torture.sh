@@ -98,7 +98,7 @@ for part in "${parts[@]}"; do
         steps=("${settings[@]}" pressure huge leaks fuzz) chaos=("${settings[@]}" chaos)
         # Everything costs five to ten times as much where the kernel watches itself.
         if [[ $part == debug61 ]]; then
-            steps=(watch "${settings[@]}" TORTURE=15 WORKERS=1 LEAKS=8 FUZZ=120 SWAPPED=30 untraced pressure huge leaks fuzz safety verdict)
+            steps=(watch "${settings[@]}" TORTURE=15 WORKERS=1 LEAKS=8 FUZZ=120 SWAPPED=30 HUGE=0 SHRINK=32768 PATIENCE=6 untraced pressure huge leaks fuzz safety verdict)
             chaos=(watch "${settings[@]}" chaos verdict)
         fi
         # Two machines at a time: a machine is one thread.

@@ -106,6 +106,8 @@ fn write_dataset() -> TempDir {
         chunks: vec![],
         refs: ROWS,
         lost: 0,
+        state: None,
+        offsets: Default::default(),
     });
     made.commit();
     folder

@@ -20,8 +20,9 @@ unload() { rmmod pgtrace || failed "rmmod"; }
 control() { echo "$*" >$debugfs/control; }
 status_is() { grep -q "^$1 $2\$" $debugfs/status 2>/dev/null; }
 loaded() { grep -q '^pgtrace ' /proc/modules; }
+# Of a slow kernel PATIENCE times as long.
 status_soon() { # status_soon NAME VALUE: within 10 s
-    for _ in $(seq 100); do
+    for _ in $(seq $((100 * ${PATIENCE:-1}))); do
         status_is "$1" "$2" && return 0
         usleep 100000
     done

@@ -207,6 +207,8 @@ impl Fabricator {
                 chunks: vec![],
                 refs,
                 lost,
+                state: None,
+                offsets: Default::default(),
             });
         }
         self.small(Table::Captures, &captures);
