@@ -32,6 +32,7 @@ use crate::older;
 use crate::schema::Table;
 use crate::source::skeleton::{self, Skeleton};
 use crate::source::{Recording, Seen};
+use crate::store::patiently;
 use crate::survey::{Survey, survey_with};
 use crate::upload::{PART, Upload};
 
@@ -74,7 +75,9 @@ impl Known {
         };
         let at = dataset.path(path);
         let bytes = runtime
-            .block_on(async { dataset.store().get(&at).await?.bytes().await })
+            .block_on(patiently(|| async {
+                dataset.store().get(&at).await?.bytes().await
+            }))
             .map_err(|cause| IngestError::Store {
                 location: dataset.location().into(),
                 path: path.clone(),

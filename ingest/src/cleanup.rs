@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path as FsPath;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use object_store::{Error as StoreError, ObjectStoreExt};
 
 use crate::again;
@@ -17,6 +17,7 @@ use crate::local::{self, Held};
 use crate::manifest::{self, Manifest};
 use crate::runs::{Marker, run_of};
 use crate::schema::Table;
+use crate::store::{self, patiently};
 
 /// Manifests that stay, however old: what the dataset was, for whoever wonders.
 const MANIFESTS: u64 = 100;
@@ -123,9 +124,8 @@ pub(crate) async fn remove_litter(
             }
             None => {
                 let folder = dataset.path(name);
-                let mut listed = dataset.store().list(Some(&folder));
-                let failed = |cause| store_error(dataset.location(), cause);
-                while let Some(meta) = listed.try_next().await.map_err(failed)? {
+                let listed = store::list(dataset.store(), Some(&folder)).await;
+                for meta in listed.map_err(|cause| store_error(dataset.location(), cause))? {
                     let below = meta.location.prefix_match(dataset.prefix());
                     let parts: Option<Vec<_>> =
                         below.map(|parts| parts.map(|part| part.as_ref().to_string()).collect());
@@ -154,7 +154,8 @@ async fn remove<'a>(dataset: &Dataset, paths: &'a [String]) -> HashSet<&'a str> 
         return gone.map(String::as_str).collect();
     }
     let each = paths.iter().map(|path| async move {
-        match dataset.store().delete(&dataset.path(path)).await {
+        let at = dataset.path(path);
+        match patiently(|| dataset.store().delete(&at)).await {
             Ok(()) | Err(StoreError::NotFound { .. }) => Some(path.as_str()),
             Err(_) => None,
         }
@@ -228,10 +229,7 @@ async fn remove_manifests(
     }
     let failed = |cause| store_error(dataset.location(), cause);
     let folder = dataset.path(manifest::FOLDER);
-    let listed: Vec<_> = dataset
-        .store()
-        .list(Some(&folder))
-        .try_collect()
+    let listed = store::list(dataset.store(), Some(&folder))
         .await
         .map_err(failed)?;
     let version = |name: Option<&str>| name.and_then(Manifest::version_of);

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     UpdateVersion,
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ use crate::cleanup::{self, Cleaned};
 use crate::dataset::{Dataset, DatasetError, store_error};
 use crate::local::Held;
 use crate::manifest::Manifest;
+use crate::store::{self, Tries, may_pass, patiently};
 
 /// Folder of the markers within the dataset.
 pub const FOLDER: &str = "_pgtrace/runs";
@@ -140,6 +141,7 @@ impl Marker {
         keep_old: Duration,
         pace: Pace,
     ) -> Result<(Self, Cleaned), DatasetError> {
+        let mut tries = Tries::new();
         let marker = loop {
             let mut id = Uuid::new_v4().simple().to_string();
             id.truncate(DIGITS);
@@ -150,8 +152,8 @@ impl Marker {
                 renewed: 0,
                 taken_by: None,
             };
-            // A name that is in use, as good as impossible: another one.
-            if let Some(marker) = Self::put(dataset, note, pace).await? {
+            // A name that is in use, as good as impossible, or may be in use by us, for the answer was lost: another one.
+            if let Some(marker) = Self::put(dataset, note, pace, &mut tries).await? {
                 break marker;
             }
         };
@@ -159,7 +161,12 @@ impl Marker {
         Ok((marker, cleaned))
     }
 
-    async fn put(dataset: &Dataset, note: Note, pace: Pace) -> Result<Option<Self>, DatasetError> {
+    async fn put(
+        dataset: &Dataset,
+        note: Note,
+        pace: Pace,
+        tries: &mut Tries,
+    ) -> Result<Option<Self>, DatasetError> {
         let id = note.run.clone();
         let relative = format!("{FOLDER}/{id}.json");
         let kept = match dataset.folder() {
@@ -199,6 +206,7 @@ impl Marker {
                         pace.renew,
                     )),
                     Err(StoreError::AlreadyExists { .. }) => None,
+                    Err(cause) if may_pass(&cause) && tries.again().await => None,
                     Err(cause) => return Err(store_error(dataset.location(), cause)),
                 }
             }
@@ -256,7 +264,7 @@ impl Marker {
             Kept::Store { beat, renewing } => {
                 drop(renewing);
                 let beat = beat.lock().await;
-                drop(beat.store.delete(&beat.path).await);
+                drop(patiently(|| beat.store.delete(&beat.path)).await);
             }
         }
     }
@@ -288,11 +296,7 @@ impl Marker {
     async fn dead_in_store(&self, dataset: &Dataset) -> Result<Vec<(String, Dead)>, DatasetError> {
         let failed = |cause| store_error(dataset.location(), cause);
         let (store, folder) = (dataset.store(), dataset.path(FOLDER));
-        let listed: Vec<_> = store
-            .list(Some(&folder))
-            .try_collect()
-            .await
-            .map_err(failed)?;
+        let listed = store::list(store, Some(&folder)).await.map_err(failed)?;
         let age_limit = i64::try_from(self.pace.dead.as_millis()).unwrap_or(i64::MAX);
         let ours = dataset.path(&format!("{FOLDER}/{}.json", self.id));
         let now = listed.iter().find(|m| m.location == ours);
@@ -323,19 +327,19 @@ impl Marker {
         path: &Path,
         dead_before: i64,
     ) -> Result<bool, StoreError> {
-        let got = match store.get(path).await {
+        let (meta, bytes) = match read(store, path).await {
             Err(StoreError::NotFound { .. }) => return Ok(false),
             other => other?,
         };
-        if got.meta.last_modified.timestamp_millis() >= dead_before {
+        if meta.last_modified.timestamp_millis() >= dead_before {
             return Ok(false);
         }
         let version = UpdateVersion {
-            e_tag: got.meta.e_tag.clone(),
-            version: got.meta.version.clone(),
+            e_tag: meta.e_tag,
+            version: meta.version,
         };
         // Whatever the marker says, it is dead; what it says is kept where it can be read.
-        let mut note: Note = serde_json::from_slice(&got.bytes().await?).unwrap_or(Note {
+        let mut note: Note = serde_json::from_slice(&bytes).unwrap_or(Note {
             run: String::new(),
             command: String::new(),
             pid: 0,
@@ -353,9 +357,23 @@ impl Marker {
                 | StoreError::NotFound { .. }
                 | StoreError::AlreadyExists { .. },
             ) => Ok(false),
+            // Ours or not, nobody knows: another run may do it.
+            Err(e) if may_pass(&e) => Ok(false),
             Err(e) => Err(e),
         }
     }
+}
+
+/// An object, whole.
+async fn read(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+) -> Result<(ObjectMeta, Bytes), StoreError> {
+    let read = || async {
+        let got = store.get(path).await?;
+        Ok((got.meta.clone(), got.bytes().await?))
+    };
+    patiently(read).await
 }
 
 /// Markers that nobody holds.
@@ -415,7 +433,9 @@ impl Beat {
     /// Puts the marker again; whether it was still ours.
     async fn renew(&mut self) -> Result<bool, StoreError> {
         self.note.renewed += 1;
-        for _ in 0..2 {
+        let mut tries = Tries::new();
+        let mut refused = 0;
+        while refused < 2 {
             let update = PutMode::Update(self.version.clone());
             let put = self
                 .store
@@ -426,19 +446,20 @@ impl Beat {
                     self.version = put.into();
                     return Ok(true);
                 }
-                Err(StoreError::Precondition { .. } | StoreError::NotFound { .. }) => {}
+                Err(StoreError::Precondition { .. } | StoreError::NotFound { .. }) => refused += 1,
+                Err(e) if may_pass(&e) && tries.again().await => {}
                 Err(e) => return Err(e),
             }
             // Taken from us, or put by ourselves and the answer was lost.
-            let got = match self.store.get(&self.path).await {
+            let (meta, bytes) = match read(&self.store, &self.path).await {
                 Err(StoreError::NotFound { .. }) => return Ok(false),
                 other => other?,
             };
             self.version = UpdateVersion {
-                e_tag: got.meta.e_tag.clone(),
-                version: got.meta.version.clone(),
+                e_tag: meta.e_tag,
+                version: meta.version,
             };
-            let note: Option<Note> = serde_json::from_slice(&got.bytes().await?).ok();
+            let note: Option<Note> = serde_json::from_slice(&bytes).ok();
             if note.is_none_or(|n| n.run != self.note.run || n.taken_by.is_some()) {
                 return Ok(false);
             }

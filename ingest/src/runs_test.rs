@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use super::*;

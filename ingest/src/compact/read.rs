@@ -15,6 +15,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use crate::dataset::Dataset;
 use crate::manifest::FileEntry;
+use crate::store::patiently;
 
 /// Reads a file of a store, range by range.
 pub(crate) struct Reader {
@@ -41,14 +42,13 @@ fn failed(e: object_store::Error) -> ParquetError {
 
 impl AsyncFileReader for Reader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
-        self.store
-            .get_range(&self.path, range)
-            .map_err(failed)
-            .boxed()
+        let got =
+            async move { patiently(|| self.store.get_range(&self.path, range.clone())).await };
+        got.map_err(failed).boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
-        let got = async move { self.store.get_ranges(&self.path, &ranges).await };
+        let got = async move { patiently(|| self.store.get_ranges(&self.path, &ranges)).await };
         got.map_err(failed).boxed()
     }
 

@@ -14,7 +14,7 @@ use pgtrace_capture::units::show_count;
 use tokio::runtime::Handle;
 
 use super::small::Facts;
-use super::stored::StoredFile;
+use crate::compact::read::Reader as StoredFile;
 use crate::dataset::Dataset;
 use crate::guard::guarded;
 use crate::manifest::{FileEntry, Manifest, PartitionKey, Span};
@@ -114,8 +114,7 @@ impl<'a> Reader<'a> {
         file: &FileEntry,
         read: impl AsyncFnOnce(Opened) -> Result<T, String>,
     ) -> Result<T, String> {
-        let store = self.dataset.store().clone();
-        let object = StoredFile::new(store, self.dataset.path_of(file), file.bytes);
+        let object = StoredFile::of(self.dataset, file);
         let work = async {
             let opened = Opened::new(object).await.map_err(text)?;
             read(opened).await

@@ -5,12 +5,11 @@
 
 mod file;
 mod small;
-mod stored;
 mod string;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::TryStreamExt;
+use object_store::ObjectMeta;
 use pgtrace_capture::units::{show_bytes, show_count};
 use rayon::prelude::*;
 use tokio::runtime::Runtime;
@@ -23,6 +22,7 @@ use crate::dataset::{Dataset, DatasetError};
 use crate::error::IngestError;
 use crate::manifest::{FileEntry, ManifestError};
 use crate::schema::Table;
+use crate::store;
 
 /// Memory one file takes while it is read, about: a row group, as it is stored and as columns.
 const BYTES_PER_FILE: u64 = 96 << 20;
@@ -87,22 +87,18 @@ pub(super) fn check(
 /// Every file of the dataset's place, relative to it, with its size.
 async fn list(dataset: &Dataset) -> Result<BTreeMap<String, u64>, IngestError> {
     let prefix = dataset.prefix();
-    let listed = dataset
-        .store()
-        .list((!prefix.as_ref().is_empty()).then_some(prefix));
-    let mut there = BTreeMap::new();
-    let read = listed.try_for_each(|object| {
-        if let Some(parts) = object.location.prefix_match(prefix) {
-            let parts: Vec<String> = parts.map(|p| p.as_ref().to_string()).collect();
-            there.insert(parts.join("/"), object.size);
-        }
-        std::future::ready(Ok(()))
-    });
-    read.await.map_err(|cause| DatasetError::Store {
+    let whole = (!prefix.as_ref().is_empty()).then_some(prefix);
+    let listed = store::list(dataset.store(), whole).await;
+    let listed = listed.map_err(|cause| DatasetError::Store {
         location: dataset.location().into(),
         cause,
     })?;
-    Ok(there)
+    let relative = |object: ObjectMeta| {
+        let parts = object.location.prefix_match(prefix)?;
+        let parts: Vec<String> = parts.map(|p| p.as_ref().to_string()).collect();
+        Some((parts.join("/"), object.size))
+    };
+    Ok(listed.into_iter().filter_map(relative).collect())
 }
 
 /// Files that the manifest names and files that are there.
