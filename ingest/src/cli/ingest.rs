@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -95,8 +96,13 @@ pub(crate) fn run(args: IngestArgs) -> anyhow::Result<bool> {
     let from = args.from.as_deref().and_then(kind::by_name);
     let prepared = prepare(&args.raw, from, &settings)?;
     let bar = progress_bar();
+    let read = AtomicU64::new(0);
     let report = ingest(&prepared.raw, &to, &options, &|progress| match progress {
-        Progress::Surveyed(_) => bar.tick(),
+        Progress::Surveyed(bytes) => {
+            let read = read.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            bar.set_message(format!("{} read, ", units::show_binary(read)));
+            bar.tick();
+        }
         Progress::Rows(rows) => bar.set_length(bar.length().unwrap_or(0) + rows),
         Progress::Written(rows) => bar.inc(rows),
     });
@@ -111,7 +117,8 @@ fn progress_bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
     }
-    let style =
-        ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} references, {eta} left");
+    let style = ProgressStyle::with_template(
+        "{msg}{bar:30} {human_pos} of {human_len} references, {per_sec}, {eta} left",
+    );
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
