@@ -52,6 +52,19 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.unwrap().success());
 }
 
+/// Waits until a signal has stopped every thread of `child`: `kill` is back before that.
+fn stands_still(child: &Child) {
+    let tasks = format!("/proc/{}/task", child.id());
+    let runs = |task: fs::DirEntry| {
+        // A thread that ended meanwhile runs no more. The state is the first word behind the name.
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T'))
+    };
+    while fs::read_dir(&tasks).unwrap().any(|task| runs(task.unwrap())) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Waits for what `child` does; looks on while it runs.
 fn wait_for<T>(child: &mut Child, mut look: impl FnMut() -> Option<T>) -> T {
     loop {
@@ -115,6 +128,7 @@ fn two_live_runs_leave_each_other_alone() {
     wait_for(&mut child, || all(&to.join("refs")).pop());
     // It stands still, alive, in the midst of its files.
     signal(&child, "-STOP");
+    stands_still(&child);
     let before = all(&to.join("refs"));
     assert_eq!(read::manifest(&to).rows(Table::Refs), 0);
     run(&[two], &to, &small()).unwrap();
