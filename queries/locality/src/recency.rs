@@ -176,7 +176,7 @@ impl Recency {
         for position in 0..self.live / 64 {
             self.words[position] = u64::MAX;
         }
-        if self.live % 64 > 0 {
+        if !self.live.is_multiple_of(64) {
             self.words[self.live / 64] = (1 << (self.live % 64)) - 1;
         }
         let leaves = self
