@@ -1,0 +1,140 @@
+//! Asking: what `pgtrace-sql` does without a command's name.
+
+use std::io::{IsTerminal, Read};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{ArgMatches, Args};
+use pgtrace_sql::output::Format;
+use pgtrace_sql::run::statement;
+use pgtrace_sql::session::{Options, Session};
+use pgtrace_sql::{Error, shell, statements};
+
+use super::memory;
+
+/// What to ask, and how.
+#[derive(Args)]
+pub(crate) struct QueryArgs {
+    /// The dataset: a folder, or a URL (s3://, gs://, az://, file://)
+    #[arg(required = true)]
+    dataset: Option<String>,
+    /// Run these statements; may be given several times, in order with -f
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    commands: Vec<String>,
+    /// Run the statements of a file; may be given several times, in order with -c
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How results are written: table, csv, json, ndjson
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    format: Format,
+    /// Memory for rows; sorts, aggregates and joins that need more spill to disk
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = memory)]
+    memory: usize,
+    /// Where they spill [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    spill_dir: Option<PathBuf>,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Rows of one result that the interactive shell shows; 0: all
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    max_rows: usize,
+}
+
+/// Answers all statements, or is a shell.
+pub(crate) fn run(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<()> {
+    let defaults = Options::default();
+    let options = Options {
+        memory: cli.memory,
+        spill_dir: cli.spill_dir.clone(),
+        threads: cli.threads.unwrap_or(defaults.threads),
+    };
+    let dataset = cli.dataset.as_deref().context("DATASET is missing")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(options.threads.get())
+        .enable_all()
+        .build()
+        .context("starting threads")?;
+    let scripts = scripts(cli, matches)?;
+    let session = runtime.block_on(Session::open(dataset, &options))?;
+    if scripts.is_empty() && std::io::stdin().is_terminal() {
+        let settings = shell::Settings {
+            format: cli.format,
+            max_rows: Some(cli.max_rows).filter(|&n| n > 0),
+        };
+        return Ok(shell::interactive(&session, settings, runtime.handle())?);
+    }
+    for Script { name, text } in if scripts.is_empty() {
+        vec![stdin()?]
+    } else {
+        scripts
+    } {
+        let (mut all, rest) = statements::split(&text);
+        all.extend(Some(rest).filter(|rest| !rest.is_empty()));
+        for (i, sql) in all.iter().enumerate() {
+            let mut out = std::io::stdout();
+            let done = runtime.block_on(statement(&session, sql, cli.format, None, &mut out));
+            match (done, &name) {
+                (Ok(_), _) => {}
+                // The context must not hide a closed pipe: downcast_ref above sees through it.
+                (Err(e), Some(name)) => {
+                    return Err(e).with_context(|| format!("{name}, statement {}", i + 1));
+                }
+                (Err(e), None) => return Err(e.into()),
+            }
+        }
+    }
+    if session.lost() > 0 {
+        eprintln!(
+            "note: this dataset has {} lost references (SELECT * FROM losses)",
+            session.lost()
+        );
+    }
+    Ok(())
+}
+
+/// Statements to run, and the file they are from.
+struct Script {
+    name: Option<String>,
+    text: String,
+}
+
+/// The arguments of -c and -f in the order they were given.
+fn scripts(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<Vec<Script>> {
+    let places = |id| matches.indices_of(id).into_iter().flatten();
+    let mut scripts = Vec::new();
+    for (at, text) in places("commands").zip(&cli.commands) {
+        scripts.push((
+            at,
+            Script {
+                name: None,
+                text: text.clone(),
+            },
+        ));
+    }
+    for (at, path) in places("files").zip(&cli.files) {
+        let read = std::fs::read_to_string(path);
+        let text = read.map_err(|cause| Error::SqlFile {
+            path: path.clone(),
+            cause,
+        })?;
+        scripts.push((
+            at,
+            Script {
+                name: Some(path.display().to_string()),
+                text,
+            },
+        ));
+    }
+    scripts.sort_by_key(|(at, _)| *at);
+    Ok(scripts.into_iter().map(|(_, script)| script).collect())
+}
+
+fn stdin() -> anyhow::Result<Script> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .context("reading SQL from stdin")?;
+    Ok(Script { name: None, text })
+}
