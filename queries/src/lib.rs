@@ -7,6 +7,7 @@
 pub mod describe;
 mod error;
 mod older;
+mod operators;
 pub mod output;
 mod pool;
 mod prune;
@@ -17,6 +18,7 @@ pub mod shell;
 pub mod statements;
 mod stats;
 mod table;
+mod template;
 pub mod views;
 
 pub use error::Error;

@@ -17,8 +17,10 @@ use tempfile::TempDir;
 
 use crate::Error;
 use crate::error::closest;
+use crate::operators;
 use crate::pool::Pool;
 use crate::table::{DATASET_URL, ManifestTable};
+use crate::template;
 use crate::views::{self, View};
 
 /// What a session may use.
@@ -69,7 +71,9 @@ impl Session {
             ctx.register_table(table.name(), Arc::new(provider))
                 .map_err(|e| Error::Engine(Box::new(e)))?;
         }
+        operators::register(&ctx);
         let views = views::all()?;
+        template::register(&ctx, &views);
         views::create(&ctx, &views).await?;
         Ok(Session {
             ctx,

@@ -1,14 +1,15 @@
 //! The SQL views: `sql/PACKAGE/NAME.sql`, embedded in the binary and found by walking.
 //!
-//! A file is a comment block (first line: a summary; then text; then `-- Columns:` with one
-//! `--   name type: meaning` a column) followed by one `CREATE VIEW NAME AS SELECT ..`. The file name is
+//! A file is a comment block (first line: a summary; then text; then, if it has any, `-- Arguments:` with one
+//! `--   name type [default]: meaning` an argument; then `-- Columns:` with one `--   name type: meaning` a
+//! column) followed by one `CREATE VIEW NAME AS SELECT ..`. The file name is
 //! the view's name, the folder its package. A name that begins with `_` is private to its package.
 
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use include_dir::{Dir, include_dir};
 
-use crate::Error;
+use crate::{Error, template};
 
 static SQL: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/sql");
 
@@ -23,6 +24,19 @@ pub struct ColumnDoc {
     pub doc: String,
 }
 
+/// An argument of a view that can be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Argument {
+    /// Its name; `$name` in the SQL.
+    pub name: String,
+    /// `text`, `double`, `uint64`, or `any`.
+    pub type_name: String,
+    /// What it is when it is left out, as SQL; `None`: it has to be given.
+    pub default: Option<String>,
+    /// What it means, with its unit.
+    pub doc: String,
+}
+
 /// One view, as its file tells.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -32,6 +46,8 @@ pub struct View {
     pub name: String,
     /// First comment line.
     pub summary: String,
+    /// Arguments in order; none: it cannot be called.
+    pub arguments: Vec<Argument>,
     /// Columns in order.
     pub columns: Vec<ColumnDoc>,
     /// The whole file.
@@ -68,6 +84,23 @@ impl View {
                 "expected `-- Columns:` in the leading comment".into(),
             ));
         };
+        let about = comment.iter().position(|l| l.trim() == "Arguments:");
+        let mut arguments = Vec::new();
+        for (i, line) in comment[..start]
+            .iter()
+            .enumerate()
+            .skip(about.map_or(start, |at| at + 1))
+        {
+            if line.trim().is_empty() {
+                continue;
+            }
+            arguments.push(Argument::parse(line).ok_or_else(|| {
+                wrong(
+                    i + 1,
+                    format!("expected `--   name type [default]: meaning`, found `--{line}`"),
+                )
+            })?);
+        }
         let mut columns = Vec::new();
         for (i, line) in comment.iter().enumerate().skip(start + 1) {
             let column = line.split_once(": ").and_then(|(head, doc)| {
@@ -89,8 +122,33 @@ impl View {
             package: package.to_owned(),
             name: name.to_owned(),
             summary,
+            arguments,
             columns,
             sql: sql.to_owned(),
+        })
+    }
+
+    /// The view's SELECT.
+    pub fn select(&self) -> &str {
+        let head = format!("CREATE VIEW {} AS", self.name);
+        let select = self.sql.split_once(&head).map_or("", |(_, rest)| rest);
+        select.trim().trim_end_matches(';')
+    }
+}
+
+impl Argument {
+    fn parse(line: &str) -> Option<Argument> {
+        let (head, doc) = line.split_once(": ")?;
+        let (head, default) = match head.split_once('[') {
+            Some((head, default)) => (head, Some(default.trim().strip_suffix(']')?.to_owned())),
+            None => (head, None),
+        };
+        let (name, type_name) = head.trim().split_once(' ')?;
+        Some(Argument {
+            name: name.to_owned(),
+            type_name: type_name.trim().to_owned(),
+            default,
+            doc: doc.trim().to_owned(),
         })
     }
 }
@@ -130,7 +188,11 @@ pub async fn create(ctx: &SessionContext, views: &[View]) -> Result<(), Error> {
     while !waiting.is_empty() {
         let mut failed: Vec<(&View, DataFusionError)> = Vec::new();
         for view in &waiting {
-            if let Err(cause) = ctx.sql(&view.sql).await {
+            // One that has to be called is no view.
+            let Some(sql) = template::with_defaults(view) else {
+                continue;
+            };
+            if let Err(cause) = ctx.sql(&sql).await {
                 failed.push((view, cause));
             }
         }

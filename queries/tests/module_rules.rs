@@ -11,7 +11,15 @@ use pgtrace_sql::describe::type_name;
 use pgtrace_sql::views::{self, View};
 
 /// Packages from the bottom up: a view uses views of its own package and of those before it.
-const LAYERS: [&str; 2] = ["base", "irf"];
+const LAYERS: [&str; 7] = [
+    "base",
+    "cut",
+    "irf",
+    "relation",
+    "reuse",
+    "working_set",
+    "phase",
+];
 
 /// Views that may use a private or higher view all the same: (user, used, why).
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];

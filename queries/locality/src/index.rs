@@ -199,15 +199,10 @@ impl PageIndex {
         })
     }
 
-    /// Forgets all pages, keeps objects and memory.
-    pub fn clear(&mut self) {
-        self.table.fill(Entry {
-            object: EMPTY,
-            block: 0,
-            high: 0,
-        });
-        self.blocks.clear();
-        self.pages = 0;
+    /// Forgets all pages and gives their memory back; objects keep their slots.
+    pub fn clear_pages(&mut self) {
+        let empty = Self::new();
+        (self.table, self.blocks, self.pages) = (empty.table, empty.blocks, 0);
     }
 
     #[inline]

@@ -75,6 +75,19 @@ impl Spans {
         self.endless += count;
     }
 
+    /// Adds what others counted.
+    pub fn merge(&mut self, others: &Spans) {
+        self.counts
+            .iter_mut()
+            .zip(&others.counts)
+            .for_each(|(count, more)| *count += more);
+        self.sums
+            .iter_mut()
+            .zip(&others.sums)
+            .for_each(|(sum, more)| *sum += more);
+        self.endless += others.endless;
+    }
+
     /// Lengths counted, endless ones too.
     pub fn count(&self) -> u64 {
         self.endless + self.counts.iter().sum::<u64>()

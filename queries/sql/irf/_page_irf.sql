@@ -1,5 +1,8 @@
 -- The IRF figures of every page, null for a page referenced once. page_irf explains them.
 --
+-- Arguments:
+--   condition text ['true']: which references count, as a condition on page_references: 'pid = 42', 'path LIKE ''%.db'''
+--
 -- Columns:
 --   capture_id text: the recording
 --   object_id uint64: what backs the page
@@ -17,21 +20,12 @@
 --   irf_readme_ns double: irf_readme on the clock, in 1/ns
 CREATE VIEW _page_irf AS
 SELECT capture_id, object_id, path, object_kind, page, refs,
-       CAST(gap_sum AS DOUBLE) / (refs - 1) AS gap_mean,
-       (refs - 1) / CAST(gap_sum AS DOUBLE) AS irf_rate,
-       inverse_sum / (refs - 1) AS irf_mean_inverse,
-       inverse_sum / refs AS irf_readme,
-       CAST(gap_sum_ns AS DOUBLE) / (refs - 1) AS gap_mean_ns,
-       (refs - 1) / CAST(gap_sum_ns AS DOUBLE) AS irf_rate_ns,
-       inverse_sum_ns / (refs - 1) AS irf_mean_inverse_ns,
-       inverse_sum_ns / refs AS irf_readme_ns
-FROM (
-    SELECT capture_id, object_id, min(path) AS path, min(object_kind) AS object_kind, page,
-           count(*) AS refs,
-           sum(gap) AS gap_sum,
-           sum(1e0 / gap) AS inverse_sum,
-           sum(gap_ns) AS gap_sum_ns,
-           sum(1e0 / gap_ns) AS inverse_sum_ns
-    FROM _gaps
-    GROUP BY capture_id, object_id, page
-);
+       CASE WHEN refs >= 2 THEN (last_seq - first_seq) / CAST(refs - 1 AS DOUBLE) END AS gap_mean,
+       CASE WHEN refs >= 2 THEN (refs - 1) / CAST(last_seq - first_seq AS DOUBLE) END AS irf_rate,
+       CASE WHEN refs >= 2 THEN inverse_sum / (refs - 1) END AS irf_mean_inverse,
+       CASE WHEN refs >= 2 THEN inverse_sum / refs END AS irf_readme,
+       CASE WHEN refs >= 2 THEN sum_ns / CAST(refs - 1 AS DOUBLE) END AS gap_mean_ns,
+       CASE WHEN refs >= 2 THEN (refs - 1) / CAST(sum_ns AS DOUBLE) END AS irf_rate_ns,
+       CASE WHEN refs >= 2 THEN inverse_sum_ns / (refs - 1) END AS irf_mean_inverse_ns,
+       CASE WHEN refs >= 2 THEN inverse_sum_ns / refs END AS irf_readme_ns
+FROM _page_gaps($condition);

@@ -3,6 +3,9 @@
 -- The bucket (1/8, 1/4] holds pages that come back every 4 to 8 references: gap_mean in [4, 8).
 -- Pages referenced once have no IRF and are not counted; empty buckets have no row.
 --
+-- Arguments:
+--   condition text ['true']: which references count, as a condition on page_references: 'pid = 42', 'path LIKE ''%.db'''
+--
 -- Columns:
 --   capture_id text: the recording
 --   object_id uint64: the object, see objects
@@ -23,7 +26,7 @@ SELECT h.capture_id, h.object_id, h.path,
        coalesce(c.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
 FROM (
     SELECT capture_id, object_id, min(path) AS path, floor(log2(gap_mean)) AS magnitude, count(*) AS pages
-    FROM page_irf
+    FROM page_irf($condition)
     GROUP BY capture_id, object_id, floor(log2(gap_mean))
 ) h
 LEFT JOIN captures c ON c.capture_id = h.capture_id

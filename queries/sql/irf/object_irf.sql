@@ -2,6 +2,9 @@
 --
 -- Only pages referenced at least twice have an IRF and enter the averages; without any they are null.
 --
+-- Arguments:
+--   condition text ['true']: which references count, as a condition on page_references: 'pid = 42', 'path LIKE ''%.db'''
+--
 -- Columns:
 --   capture_id text: the recording
 --   object_id uint64: the object, see objects
@@ -42,7 +45,7 @@ FROM (
            avg(irf_rate_ns) AS irf_rate_ns, sum(irf_rate_ns * weight) / sum(weight) AS irf_rate_ns_weighted,
            avg(irf_mean_inverse_ns) AS irf_mean_inverse_ns, sum(irf_mean_inverse_ns * weight) / sum(weight) AS irf_mean_inverse_ns_weighted,
            avg(irf_readme_ns) AS irf_readme_ns, sum(irf_readme_ns * weight) / sum(weight) AS irf_readme_ns_weighted
-    FROM (SELECT *, CASE WHEN refs >= 2 THEN refs END AS weight FROM _page_irf)
+    FROM (SELECT *, CASE WHEN refs >= 2 THEN refs END AS weight FROM _page_irf($condition))
     GROUP BY capture_id, object_id
 ) o
 LEFT JOIN captures c ON c.capture_id = o.capture_id;

@@ -5,6 +5,9 @@
 -- irf_mean_inverse gives short gaps more weight; irf_readme is the 2005 kit's formula as written.
 -- On the clock ts a gap counts at least 1 ns (two CPUs' times may be equal or step back).
 --
+-- Arguments:
+--   condition text ['true']: which references count, as a condition on page_references: 'pid = 42', 'path LIKE ''%.db'''
+--
 -- Columns:
 --   capture_id text: the recording
 --   object_id uint64: what backs the page
@@ -23,5 +26,5 @@ CREATE VIEW page_irf AS
 SELECT capture_id, object_id, path, page, refs,
        gap_mean, irf_rate, irf_mean_inverse, irf_readme,
        gap_mean_ns, irf_rate_ns, irf_mean_inverse_ns, irf_readme_ns
-FROM _page_irf
+FROM _page_irf($condition)
 WHERE refs >= 2;

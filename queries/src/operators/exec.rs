@@ -1,0 +1,187 @@
+//! Runs an operator within a plan.
+
+use std::fmt::{self, Formatter};
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{
+    EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr,
+    PhysicalSortRequirement,
+};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties,
+    SendableRecordBatchStream,
+};
+use futures::StreamExt;
+
+use super::memory::Memory;
+use super::references::References;
+use super::{Operator, Output, input};
+
+/// An operator and where its references come from.
+#[derive(Debug)]
+pub(crate) struct OperatorExec {
+    operator: Arc<dyn Operator>,
+    input: Arc<dyn ExecutionPlan>,
+    projection: Option<Vec<usize>>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl OperatorExec {
+    pub(crate) fn new(
+        operator: Arc<dyn Operator>,
+        input: Arc<dyn ExecutionPlan>,
+        projection: Option<Vec<usize>>,
+    ) -> Result<Self> {
+        let schema = operator.schema();
+        let schema = match &projection {
+            Some(columns) => Arc::new(schema.project(columns)?),
+            None => schema,
+        };
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(Self {
+            operator,
+            input,
+            projection,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+}
+
+impl DisplayAs for OperatorExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "OperatorExec: {:?}", self.operator)
+    }
+}
+
+impl ExecutionPlan for OperatorExec {
+    fn name(&self) -> &'static str {
+        "OperatorExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![Distribution::UnspecifiedDistribution]
+    }
+
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        // capture_id and seq are the first two columns of the input. Each partition has to be in order; References puts
+        // them together.
+        let options = Some(SortOptions {
+            descending: false,
+            nulls_first: false,
+        });
+        let column = |(i, name): (usize, &str)| {
+            PhysicalSortRequirement::new(
+                Arc::new(Column::new(name, i)) as Arc<dyn PhysicalExpr>,
+                options,
+            )
+        };
+        let order = LexRequirement::new(["capture_id", "seq"].into_iter().enumerate().map(column));
+        vec![order.map(|order| OrderingRequirements::new(order))]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.pop() {
+            Some(input) if children.is_empty() => Ok(Arc::new(Self::new(
+                Arc::clone(&self.operator),
+                input,
+                self.projection.clone(),
+            )?)),
+            _ => internal_err!("an operator has one input"),
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        use datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
+        self.replace_children(children, ReplaceChildrenOptions::new(Recompute))
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("an operator has one output, not one numbered {partition}");
+        }
+        let mut builder = RecordBatchReceiverStreamBuilder::new(self.operator.schema(), 2);
+        let inputs = input::start(&self.input, &context)?;
+        let memory = Memory::new(self.operator.name(), &context);
+        let (operator, to) = (Arc::clone(&self.operator), builder.tx());
+        let reads = self.operator.reads();
+        builder.spawn_blocking(move || {
+            let mut input = References::new(inputs, reads)?;
+            operator.run(&mut input, &mut Output { to }, &memory)
+        });
+        let (rows, schema) = (builder.build(), self.schema());
+        let projected = projected(self.projection.clone(), Arc::clone(&schema));
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let stream = rows.map(move |batch| {
+            let batch = projected(batch?)?;
+            metrics.record_output(batch.num_rows());
+            Ok(batch)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+type Batch = arrow::array::RecordBatch;
+
+fn projected(columns: Option<Vec<usize>>, schema: SchemaRef) -> impl Fn(Batch) -> Result<Batch> {
+    move |batch| match &columns {
+        Some(columns) => {
+            let batch = batch.project(columns)?;
+            // Without columns the number of rows is all there is.
+            Ok(batch.with_schema(Arc::clone(&schema))?)
+        }
+        None => Ok(batch),
+    }
+}

@@ -1,0 +1,110 @@
+//! Analyses of the reference string that SQL cannot express well: each is one pass over references in order of `seq`.
+//!
+//! An operator is a table function whose name begins with `_`; its first argument says which references it takes.
+//! The views of `sql/` ask operators and name their columns; nobody else does. `DESIGN`: a view belongs to users, an
+//! operator to views.
+
+mod curves;
+mod exec;
+mod input;
+mod memory;
+mod names;
+mod page_gaps;
+mod pages;
+mod pass;
+mod plan;
+mod references;
+mod reuse;
+mod sampled;
+mod spans;
+mod table;
+mod texts;
+mod windows;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::prelude::SessionContext;
+use tokio::sync::mpsc::Sender;
+
+pub(crate) use self::plan::statement;
+
+use self::memory::Memory;
+use self::references::References;
+
+/// Rows of a batch that an operator gives.
+pub(crate) const BATCH: usize = 8192;
+
+/// One analysis, with its arguments.
+pub(crate) trait Operator: Debug + Send + Sync {
+    /// Its name, as in SQL.
+    fn name(&self) -> &'static str;
+
+    /// What it gives.
+    fn schema(&self) -> SchemaRef;
+
+    /// Columns of `page_references` that it reads, besides `capture_id` and `seq`.
+    fn reads(&self) -> &'static [&'static str];
+
+    /// Columns it gives by which its input may be filtered instead, with the same result. One capture's references say
+    /// nothing of another's.
+    fn splits_by(&self) -> &'static [&'static str] {
+        &["capture_id"]
+    }
+
+    /// Reads `input` to its end and gives rows to `output`. Runs on a thread of its own, and may block.
+    ///
+    /// # Errors
+    /// Those of the input, and memory that does not suffice.
+    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()>;
+}
+
+/// Makes an operator of the arguments behind the first.
+type Make = fn(&[ScalarValue]) -> Result<Arc<dyn Operator>>;
+
+/// The operators: name, and how to make one.
+const ALL: [(&str, Make); 8] = [
+    (page_gaps::NAME, page_gaps::make),
+    (reuse::DISTANCES, reuse::distances),
+    (reuse::COUNTS, reuse::counts),
+    (reuse::MISSES, reuse::misses),
+    (sampled::NAME, sampled::make),
+    (spans::WORKING_SET_CURVE, spans::working_set_curve),
+    (spans::AET_CURVE, spans::aet_curve),
+    (windows::NAME, windows::make),
+];
+
+/// Makes the operators known to SQL.
+pub(crate) fn register(ctx: &SessionContext) {
+    for (name, make) in ALL {
+        ctx.register_udtf(name, Arc::new(table::Function { name, make }));
+    }
+}
+
+/// Where an operator's rows go.
+pub(crate) struct Output {
+    to: Sender<Result<RecordBatch>>,
+}
+
+impl Output {
+    /// Gives rows on. `false`: nobody wants more.
+    pub(crate) fn give(&mut self, batch: RecordBatch) -> bool {
+        batch.num_rows() == 0 || self.to.blocking_send(Ok(batch)).is_ok()
+    }
+
+    /// Whether nobody wants more.
+    pub(crate) fn closed(&self) -> bool {
+        self.to.is_closed()
+    }
+}
+
+/// For operators that take a condition and nothing else.
+fn no_arguments(name: &str, arguments: &[ScalarValue]) -> Result<()> {
+    match arguments.first() {
+        None => Ok(()),
+        Some(extra) => plan_err!("{name} takes a condition and nothing else, found {extra}"),
+    }
+}

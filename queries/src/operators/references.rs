@@ -1,0 +1,247 @@
+//! The reference string in order of `seq`, out of partitions that are each in order.
+//!
+//! Nothing is copied: what comes next is always a stretch of rows of one partition's batch.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, AsArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, UInt64Array,
+};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{
+    ArrowPrimitiveType, Int32Type, TimestampNanosecondType, UInt32Type, UInt64Type,
+};
+use datafusion::common::{Result, exec_err};
+
+use super::input::Input;
+
+/// Columns of one batch. Those that the operator does not read are empty.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) seq: ScalarBuffer<u64>,
+    /// ns since 1970 UTC.
+    pub(crate) ts: ScalarBuffer<i64>,
+    pub(crate) object_id: ScalarBuffer<u64>,
+    pub(crate) page: ScalarBuffer<u64>,
+    pub(crate) upid: ScalarBuffer<u64>,
+    pub(crate) tid: ScalarBuffer<u32>,
+    pub(crate) ip: Option<UInt64Array>,
+    pub(crate) access: Option<DictionaryArray<Int32Type>>,
+    pub(crate) path: Option<DictionaryArray<Int32Type>>,
+    pub(crate) object_kind: Option<DictionaryArray<Int32Type>>,
+}
+
+/// A text of a dictionary column; `None`: null.
+pub(crate) fn text(column: Option<&DictionaryArray<Int32Type>>, row: usize) -> Option<&str> {
+    let column = column?;
+    let values: &StringArray = column.values().as_string_opt()?;
+    let key = column.key(row)?;
+    values.is_valid(key).then(|| values.value(key))
+}
+
+fn numbers<T: ArrowPrimitiveType>(
+    batch: &RecordBatch,
+    name: &str,
+) -> Result<ScalarBuffer<T::Native>> {
+    let column = batch
+        .column_by_name(name)
+        .and_then(|c| c.as_primitive_opt::<T>());
+    match column {
+        Some(column) => Ok(PrimitiveArray::<T>::values(column).clone()),
+        None => exec_err!("column {name} is not of the type that an operator reads"),
+    }
+}
+
+impl Rows {
+    fn read(batch: &RecordBatch, reads: &[&str]) -> Result<Self> {
+        let mut rows = Self {
+            seq: numbers::<UInt64Type>(batch, "seq")?,
+            ..Self::default()
+        };
+        for &name in reads {
+            let texts = || {
+                batch
+                    .column_by_name(name)
+                    .and_then(|c| c.as_dictionary_opt::<Int32Type>())
+                    .cloned()
+            };
+            match name {
+                "ts" => rows.ts = numbers::<TimestampNanosecondType>(batch, name)?,
+                "object_id" => rows.object_id = numbers::<UInt64Type>(batch, name)?,
+                "page" => rows.page = numbers::<UInt64Type>(batch, name)?,
+                "upid" => rows.upid = numbers::<UInt64Type>(batch, name)?,
+                "tid" => rows.tid = numbers::<UInt32Type>(batch, name)?,
+                "ip" => {
+                    rows.ip = batch
+                        .column_by_name(name)
+                        .and_then(|c| c.as_primitive_opt())
+                        .cloned()
+                }
+                "access" => rows.access = texts(),
+                "path" => rows.path = texts(),
+                "object_kind" => rows.object_kind = texts(),
+                _ => return exec_err!("operators do not read the column {name}"),
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// One partition's place.
+struct Cursor {
+    input: Input,
+    batch: RecordBatch,
+    rows: Rows,
+    capture: Arc<str>,
+    /// Rows of `capture` end here.
+    capture_end: usize,
+    at: usize,
+}
+
+impl Cursor {
+    /// Whether there are rows; reads on where the batch is over.
+    fn fill(&mut self, reads: &[&str]) -> Result<bool> {
+        while self.at == self.batch.num_rows() {
+            match self.input.next()? {
+                None => return Ok(false),
+                Some(batch) => {
+                    self.rows = Rows::read(&batch, reads)?;
+                    (self.batch, self.at, self.capture_end) = (batch, 0, 0);
+                }
+            }
+        }
+        if self.at == self.capture_end {
+            self.capture()?;
+        }
+        Ok(true)
+    }
+
+    /// Finds the capture at `at`, and where its rows end.
+    fn capture(&mut self) -> Result<()> {
+        let Some(ids) = self
+            .batch
+            .column_by_name("capture_id")
+            .and_then(|c| c.as_dictionary_opt::<Int32Type>())
+        else {
+            return exec_err!("capture_id is not a dictionary of texts");
+        };
+        let id = text(Some(ids), self.at).unwrap_or_default();
+        if *self.capture != *id {
+            self.capture = id.into();
+        }
+        // Rows are in order of capture_id; as a rule all are of one.
+        let same = |row: usize| text(Some(ids), row).unwrap_or_default() == id;
+        let last = ids.len() - 1;
+        self.capture_end = if same(last) {
+            ids.len()
+        } else {
+            (self.at..last).find(|&row| !same(row)).unwrap_or(last)
+        };
+        Ok(())
+    }
+
+    fn key(&self) -> (&str, u64) {
+        (&self.capture, self.rows.seq[self.at])
+    }
+}
+
+/// Which rows come next.
+#[derive(Clone, Debug)]
+pub(crate) struct Stretch {
+    partition: usize,
+    /// Rows of [`References::rows`].
+    pub(crate) range: Range<usize>,
+}
+
+/// The merged reference string.
+pub(crate) struct References {
+    cursors: Vec<Cursor>,
+    reads: &'static [&'static str],
+    /// Cursors with rows, the next one last.
+    order: Vec<usize>,
+    /// The cursor whose rows were given last: it has to be put in its place again.
+    given: Option<usize>,
+    started: bool,
+}
+
+impl References {
+    pub(crate) fn new(inputs: Vec<Input>, reads: &'static [&'static str]) -> Result<Self> {
+        let cursor = |input| Cursor {
+            input,
+            batch: RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())),
+            rows: Rows::default(),
+            capture: "".into(),
+            capture_end: 0,
+            at: 0,
+        };
+        let cursors = inputs.into_iter().map(cursor).collect();
+        Ok(Self {
+            cursors,
+            reads,
+            order: Vec::new(),
+            given: None,
+            started: false,
+        })
+    }
+
+    /// Rows of a stretch.
+    pub(crate) fn rows(&self, stretch: &Stretch) -> &Rows {
+        &self.cursors[stretch.partition].rows
+    }
+
+    /// The capture that a stretch belongs to.
+    pub(crate) fn capture(&self, stretch: &Stretch) -> &Arc<str> {
+        &self.cursors[stretch.partition].capture
+    }
+
+    /// The next rows; `None`: the end. Never empty, and of one capture.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn next(&mut self) -> Result<Option<Stretch>> {
+        if !self.started {
+            self.started = true;
+            for i in 0..self.cursors.len() {
+                self.insert(i)?;
+            }
+        }
+        if let Some(i) = self.given.take() {
+            self.insert(i)?;
+        }
+        let Some(partition) = self.order.pop() else {
+            return Ok(None);
+        };
+        let limit = self.order.last().map(|&next| self.cursors[next].key());
+        let cursor = &self.cursors[partition];
+        let end = match limit {
+            None => cursor.capture_end,
+            Some((capture, _)) if capture != &*cursor.capture => cursor.capture_end,
+            Some((_, seq)) => {
+                // Most stretches are short where CPUs interleave, and whole batches where they do not.
+                let left = &cursor.rows.seq[cursor.at..cursor.capture_end];
+                let near = left.iter().take(8).position(|s| *s >= seq);
+                cursor.at
+                    + near
+                        .unwrap_or_else(|| left.partition_point(|s| *s < seq))
+                        .max(1)
+            }
+        };
+        let range = cursor.at..end;
+        self.cursors[partition].at = end;
+        self.given = Some(partition);
+        Ok(Some(Stretch { partition, range }))
+    }
+
+    /// Puts a cursor among the others, if it has rows left.
+    fn insert(&mut self, i: usize) -> Result<()> {
+        if self.cursors[i].fill(self.reads)? {
+            let key = self.cursors[i].key();
+            let at = self
+                .order
+                .partition_point(|&other| self.cursors[other].key() > key);
+            self.order.insert(at, i);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! An operator as a table function: `_name(condition, ..)`.
+
+use std::fmt::{self, Debug, Formatter};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown,
+};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::exec::OperatorExec;
+use super::{Make, Operator, plan};
+
+/// A function of SQL that gives an operator's rows.
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
+    pub(crate) make: Make,
+}
+
+impl Debug for Function {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl TableFunctionImpl for Function {
+    fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let literal = |e: &Expr| match e {
+            Expr::Literal(value, _) => Ok(value.clone()),
+            other => plan_err!("{}: arguments are constants, found {other}", self.name),
+        };
+        let values = args
+            .exprs()
+            .iter()
+            .map(literal)
+            .collect::<Result<Vec<_>>>()?;
+        let Some((condition, rest)) = values.split_first() else {
+            return plan_err!("{} wants a condition as its first argument", self.name);
+        };
+        let operator = (self.make)(rest)?;
+        let input = plan::references(args.session(), text(condition)?, operator.reads())?;
+        Ok(Arc::new(OperatorTable { operator, input }))
+    }
+}
+
+/// A text argument; null is the empty text.
+pub(crate) fn text(value: &ScalarValue) -> Result<&str> {
+    match value.try_as_str() {
+        Some(found) => Ok(found.unwrap_or_default()),
+        None => plan_err!("expected a text, found {value}"),
+    }
+}
+
+/// An operator over the references that its condition admits.
+#[derive(Debug)]
+struct OperatorTable {
+    operator: Arc<dyn Operator>,
+    input: LogicalPlan,
+}
+
+impl OperatorTable {
+    /// Whether `filter` may be applied to the input instead.
+    fn passes(&self, filter: &Expr) -> bool {
+        let by = self.operator.splits_by();
+        let columns = filter.column_refs();
+        !filter.is_volatile()
+            && !columns.is_empty()
+            && columns.iter().all(|c| by.contains(&c.name.as_str()))
+    }
+}
+
+#[async_trait]
+impl TableProvider for OperatorTable {
+    fn schema(&self) -> SchemaRef {
+        self.operator.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match self.passes(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut input = self.input.clone();
+        for filter in filters.iter().filter(|f| self.passes(f)) {
+            let filter = plan::unqualified(filter.clone())?;
+            input = LogicalPlanBuilder::from(input).filter(filter)?.build()?;
+        }
+        let input = state.create_physical_plan(&input).await?;
+        Ok(Arc::new(OperatorExec::new(
+            Arc::clone(&self.operator),
+            input,
+            projection.cloned(),
+        )?))
+    }
+}
