@@ -2,6 +2,9 @@
 --
 -- References as in page_references. Every row has a path; anonymous memory is in object_irf.
 --
+-- Arguments:
+--   condition text ['true']: which references count, as a condition on page_references: 'pid = 42', 'path LIKE ''%.db'''
+--
 -- Columns:
 --   capture_id text: the recording
 --   object_id uint64: the file, see objects
@@ -21,14 +24,14 @@ WITH by_page AS ( -- two plain GROUP BYs spill to disk; count(DISTINCT ..) would
            count(*) FILTER (WHERE access = 'read') AS reads,
            count(*) FILTER (WHERE access = 'write') AS writes,
            count(*) FILTER (WHERE access = 'exec') AS execs
-    FROM page_references WHERE path IS NOT NULL GROUP BY capture_id, object_id, page
+    FROM _references($condition) WHERE path IS NOT NULL GROUP BY capture_id, object_id, page
 ), by_object AS (
     SELECT capture_id, object_id, min(path) AS path, min(object_kind) AS object_kind,
            sum(refs) AS refs, count(*) AS pages, sum(reads) AS reads, sum(writes) AS writes, sum(execs) AS execs
     FROM by_page GROUP BY capture_id, object_id
 ), users AS (
     SELECT capture_id, object_id, count(*) AS processes
-    FROM (SELECT DISTINCT capture_id, object_id, upid FROM page_references WHERE path IS NOT NULL)
+    FROM (SELECT DISTINCT capture_id, object_id, upid FROM _references($condition) WHERE path IS NOT NULL)
     GROUP BY capture_id, object_id
 )
 SELECT o.capture_id, o.object_id, o.path, o.object_kind, o.refs, o.pages, o.reads, o.writes, o.execs,

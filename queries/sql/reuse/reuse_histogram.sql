@@ -20,7 +20,7 @@ SELECT d.capture_id, d.bucket_low, d.bucket_high, d.refs, d.refs / CAST(t.refs A
        l.blind_gap_ns, l.blind_distance, coalesce(l.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
 FROM (
     SELECT capture_id, bucket_low,
-           CASE WHEN bucket_low = 0 THEN CAST(1 AS BIGINT UNSIGNED) ELSE 2 * bucket_low END AS bucket_high,
+           CASE WHEN bucket_low = 0 THEN CAST(1 AS BIGINT UNSIGNED) ELSE CAST(2 AS BIGINT UNSIGNED) * bucket_low END AS bucket_high,
            sum(refs) AS refs
     FROM (
         SELECT capture_id, refs,

@@ -25,9 +25,10 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use super::input::Source;
 use super::memory::Memory;
 use super::references::References;
-use super::{Operator, Output, input};
+use super::{Operator, Output};
 
 /// An operator and where its references come from.
 #[derive(Debug)]
@@ -149,12 +150,16 @@ impl ExecutionPlan for OperatorExec {
             return internal_err!("an operator has one output, not one numbered {partition}");
         }
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.operator.schema(), 2);
-        let inputs = input::start(&self.input, &context)?;
+        let source = Source {
+            plan: Arc::clone(&self.input),
+            context: Arc::clone(&context),
+        };
+        let inputs = source.start()?;
         let memory = Memory::new(self.operator.name(), &context);
         let (operator, to) = (Arc::clone(&self.operator), builder.tx());
         let reads = self.operator.reads();
         builder.spawn_blocking(move || {
-            let mut input = References::new(inputs, reads)?;
+            let mut input = References::new(source, inputs, reads);
             operator.run(&mut input, &mut Output { to }, &memory)
         });
         let (rows, schema) = (builder.build(), self.schema());

@@ -26,17 +26,30 @@ impl Input {
     }
 }
 
-/// Starts all partitions of `plan`.
-///
-/// # Errors
-/// Those of the plan.
-pub(crate) fn start(
-    plan: &Arc<dyn ExecutionPlan>,
-    context: &Arc<TaskContext>,
-) -> Result<Vec<Input>> {
-    let partitions = plan.properties().output_partitioning().partition_count();
-    let one = |partition| {
-        let mut stream = plan.execute(partition, Arc::clone(context))?;
+/// Where references come from; they can be read more than once.
+pub(crate) struct Source {
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    pub(crate) context: Arc<TaskContext>,
+}
+
+impl Source {
+    /// Starts all partitions. Wants a thread of the runtime.
+    ///
+    /// # Errors
+    /// Those of the plan.
+    pub(crate) fn start(&self) -> Result<Vec<Input>> {
+        let partitions = self
+            .plan
+            .properties()
+            .output_partitioning()
+            .partition_count();
+        (0..partitions)
+            .map(|partition| self.partition(partition))
+            .collect()
+    }
+
+    fn partition(&self, partition: usize) -> Result<Input> {
+        let mut stream = self.plan.execute(partition, Arc::clone(&self.context))?;
         let (to, batches) = channel(WAITING);
         let task = SpawnedTask::spawn(async move {
             while let Some(batch) = stream.next().await {
@@ -49,6 +62,5 @@ pub(crate) fn start(
             batches,
             _task: task,
         })
-    };
-    (0..partitions).map(one).collect()
+    }
 }

@@ -14,6 +14,7 @@ mod pages;
 mod pass;
 mod plan;
 mod references;
+mod relation;
 mod reuse;
 mod sampled;
 mod spans;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::logical_expr::Expr;
 use datafusion::prelude::SessionContext;
 use tokio::sync::mpsc::Sender;
 
@@ -55,6 +57,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
         &["capture_id"]
     }
 
+    /// What is true of all references that matter to it; `None`: any may.
+    fn takes_only(&self) -> Option<Expr> {
+        None
+    }
+
     /// Reads `input` to its end and gives rows to `output`. Runs on a thread of its own, and may block.
     ///
     /// # Errors
@@ -66,8 +73,10 @@ pub(crate) trait Operator: Debug + Send + Sync {
 type Make = fn(&[ScalarValue]) -> Result<Arc<dyn Operator>>;
 
 /// The operators: name, and how to make one.
-const ALL: [(&str, Make); 8] = [
+const ALL: [(&str, Make); 10] = [
     (page_gaps::NAME, page_gaps::make),
+    (relation::PAIR, relation::pair),
+    (relation::MATRIX, relation::matrix),
     (reuse::DISTANCES, reuse::distances),
     (reuse::COUNTS, reuse::counts),
     (reuse::MISSES, reuse::misses),
@@ -79,6 +88,7 @@ const ALL: [(&str, Make); 8] = [
 
 /// Makes the operators known to SQL.
 pub(crate) fn register(ctx: &SessionContext) {
+    ctx.register_udtf("_references", Arc::new(table::ReferencesWhere));
     for (name, make) in ALL {
         ctx.register_udtf(name, Arc::new(table::Function { name, make }));
     }

@@ -19,10 +19,23 @@ pub(crate) fn references(
     condition: &str,
     columns: &[&str],
 ) -> Result<LogicalPlan> {
-    let mut sql = format!(
-        "SELECT capture_id, seq, {} FROM page_references",
-        columns.join(", ")
-    );
+    references_where(
+        session,
+        &format!("capture_id, seq, {}", columns.join(", ")),
+        condition,
+    )
+}
+
+/// `columns` of `page_references` for which `condition` (SQL; empty: all) is true.
+///
+/// # Errors
+/// When the condition is none.
+pub(crate) fn references_where(
+    session: &dyn Session,
+    columns: &str,
+    condition: &str,
+) -> Result<LogicalPlan> {
+    let mut sql = format!("SELECT {columns} FROM page_references");
     if !condition.trim().is_empty() {
         sql.push_str(&format!(" WHERE {}", one_expression(condition)?));
     }

@@ -14,7 +14,7 @@ use arrow::datatypes::{
 };
 use datafusion::common::{Result, exec_err};
 
-use super::input::Input;
+use super::input::{Input, Source};
 
 /// Columns of one batch. Those that the operator does not read are empty.
 #[derive(Debug, Default)]
@@ -100,6 +100,17 @@ struct Cursor {
 }
 
 impl Cursor {
+    fn new(input: Input) -> Self {
+        Self {
+            input,
+            batch: RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())),
+            rows: Rows::default(),
+            capture: "".into(),
+            capture_end: 0,
+            at: 0,
+        }
+    }
+
     /// Whether there are rows; reads on where the batch is over.
     fn fill(&mut self, reads: &[&str]) -> Result<bool> {
         while self.at == self.batch.num_rows() {
@@ -156,6 +167,7 @@ pub(crate) struct Stretch {
 
 /// The merged reference string.
 pub(crate) struct References {
+    source: Source,
     cursors: Vec<Cursor>,
     reads: &'static [&'static str],
     /// Cursors with rows, the next one last.
@@ -166,23 +178,26 @@ pub(crate) struct References {
 }
 
 impl References {
-    pub(crate) fn new(inputs: Vec<Input>, reads: &'static [&'static str]) -> Result<Self> {
-        let cursor = |input| Cursor {
-            input,
-            batch: RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())),
-            rows: Rows::default(),
-            capture: "".into(),
-            capture_end: 0,
-            at: 0,
-        };
-        let cursors = inputs.into_iter().map(cursor).collect();
-        Ok(Self {
+    pub(crate) fn new(source: Source, inputs: Vec<Input>, reads: &'static [&'static str]) -> Self {
+        let cursors = inputs.into_iter().map(Cursor::new).collect();
+        Self {
+            source,
             cursors,
             reads,
             order: Vec::new(),
             given: None,
             started: false,
-        })
+        }
+    }
+
+    /// Begins again with the first reference.
+    ///
+    /// # Errors
+    /// Those of starting to read.
+    pub(crate) fn again(&mut self) -> Result<()> {
+        self.cursors = self.source.start()?.into_iter().map(Cursor::new).collect();
+        (self.order, self.given, self.started) = (Vec::new(), None, false);
+        Ok(())
     }
 
     /// Rows of a stretch.

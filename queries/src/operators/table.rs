@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::datasource::TableType;
+use datafusion::datasource::{TableType, ViewTable};
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown,
 };
@@ -43,8 +43,25 @@ impl TableFunctionImpl for Function {
             return plan_err!("{} wants a condition as its first argument", self.name);
         };
         let operator = (self.make)(rest)?;
-        let input = plan::references(args.session(), text(condition)?, operator.reads())?;
+        let mut input = plan::references(args.session(), text(condition)?, operator.reads())?;
+        if let Some(only) = operator.takes_only() {
+            input = LogicalPlanBuilder::from(input).filter(only)?.build()?;
+        }
         Ok(Arc::new(OperatorTable { operator, input }))
+    }
+}
+
+/// `_references(condition)`: the rows of `page_references` for which a condition, given as text, is true.
+#[derive(Debug)]
+pub(crate) struct ReferencesWhere;
+
+impl TableFunctionImpl for ReferencesWhere {
+    fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let [Expr::Literal(condition, _)] = args.exprs() else {
+            return plan_err!("_references takes a condition");
+        };
+        let plan = plan::references_where(args.session(), "*", text(condition)?)?;
+        Ok(Arc::new(ViewTable::new(plan, None)))
     }
 }
 
