@@ -1,0 +1,228 @@
+"""sql.py: questions of pgtrace-sql against DuckDB on the same Parquet files, in the same run.
+
+  sql.py [--quick] [--refs N] [--pages N,..] [--work FOLDER] [--only NAME,..] [--threads N] [--memory SIZE]
+
+Makes datasets of N references (50 million; --quick: 5 million) to each number of distinct pages (5,000,000 and 200,000), in order of seq,
+through the ordinary ingest. Every time is that of a whole command, `pgtrace-sql DATASET -c ..`, start included; DuckDB's is that of the query
+alone, its connection open and its metadata known. The two take turns, best of three. Answers are compared before times are.
+Writes target/bench/sql.json: a list of {metric, value, unit, peer, ratio}; for times, ratio = DuckDB's / ours: how many times faster ours is.
+"""
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import duckdb
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RELEASE = pathlib.Path(os.environ.get("PGTRACE_RELEASE", ROOT / "target/release"))
+ROUNDS = 3
+
+# A third scans, a third falls off with rank, a third is uniform; eight files.
+REFERENCES = """
+COPY (
+    SELECT '/data/f' || (page * 8 // {pages}) AS path, page % ({pages} // 8 + 1) AS page FROM (
+        SELECT CASE WHEN r < 33 THEN (i // 3) % {pages}
+                    WHEN r < 66 THEN CAST(floor({pages} * pow(u, 4)) AS BIGINT) * 7919 % {pages}
+                    ELSE hash(i * 7 + 3) % {pages} END AS page
+        FROM (SELECT i, hash(i) % 100 AS r, (hash(i + 1000000007) % 1000000) / 1e6 AS u FROM range({refs}) t(i))
+    )
+) TO '{to}' (FORMAT parquet, COMPRESSION zstd)
+"""
+
+LAG = """
+SELECT object_id, page, count(*) AS refs, sum(gap) AS gap_sum, sum(1e0 / gap) AS inverse,
+       sum(gap_ns) AS gap_sum_ns, sum(1e0 / gap_ns) AS inverse_ns
+FROM (
+    SELECT object_id, page, seq - lag(seq) OVER w AS gap, epoch_ns(ts) - lag(epoch_ns(ts)) OVER w AS gap_ns
+    FROM refs WHERE event IN ('fault', 'retouch', 'lookup') WINDOW w AS (PARTITION BY object_id, page ORDER BY seq)
+) GROUP BY object_id, page HAVING count(*) >= 2
+"""
+LAG_SEQ = """
+SELECT object_id, page, count(*) AS refs, sum(gap) AS gap_sum
+FROM (
+    SELECT object_id, page, seq - lag(seq) OVER (PARTITION BY object_id, page ORDER BY seq) AS gap
+    FROM refs WHERE event IN ('fault', 'retouch', 'lookup')
+) GROUP BY object_id, page HAVING count(*) >= 2
+"""
+
+# name: (ours, DuckDB's, least ratio). Both give the same small table of numbers.
+QUESTIONS = {
+    "page_irf": (
+        "SELECT count(*), sum(refs), round(sum(gap_mean), 0), round(sum(irf_mean_inverse), 3), round(sum(irf_rate_ns) * 1e9, 0) FROM page_irf",
+        f"SELECT count(*), sum(refs), round(sum(gap_sum / (refs - 1)), 0), round(sum(inverse / (refs - 1)), 3), round(sum((refs - 1) / gap_sum_ns) * 1e9, 0) FROM ({LAG})",
+        {5_000_000: 12, 200_000: 20}),
+    "irf_histogram": (
+        "SELECT object_id, gap_low, pages FROM irf_histogram ORDER BY object_id, gap_low",
+        f"SELECT object_id, pow(2, floor(log2(gap_sum / (refs - 1)))) AS gap_low, count(*) FROM ({LAG_SEQ}) GROUP BY ALL ORDER BY 1, 2",
+        {5_000_000: 12, 200_000: 20}),
+    "working_set, 1 s": (
+        "SELECT count(*), sum(pages), max(pages) FROM working_set('1s')",
+        """SELECT count(*), sum(pages), max(pages) FROM (
+               SELECT epoch_ns(ts) // 1000000000 AS w, count(DISTINCT (object_id, page)) AS pages FROM refs
+               WHERE event IN ('fault', 'retouch', 'lookup') GROUP BY w)""",
+        8),
+    "group by path": (
+        "SELECT path, count(*) AS refs FROM refs GROUP BY path ORDER BY path",
+        "SELECT path, count(*) AS refs FROM refs GROUP BY path ORDER BY path", 1),
+    "group by page, top 10": (
+        "SELECT object_id, page, count(*) AS refs FROM refs GROUP BY object_id, page ORDER BY refs DESC, object_id, page LIMIT 10",
+        "SELECT object_id, page, count(*) AS refs FROM refs GROUP BY object_id, page ORDER BY refs DESC, object_id, page LIMIT 10", 1),
+    "hot_pages, top 10": (
+        "SELECT object_id, page, refs FROM hot_pages ORDER BY refs DESC, object_id, page LIMIT 10",
+        "SELECT object_id, page, count(*) AS refs FROM refs WHERE event IN ('fault', 'retouch', 'lookup') GROUP BY object_id, page ORDER BY refs DESC, object_id, page LIMIT 10", 1),
+    "cut of 1 % by seq": (
+        "SELECT count(*), sum(page) FROM refs WHERE seq >= {cut} AND seq < {cut_end}",
+        "SELECT count(*), sum(page) FROM refs WHERE seq >= {cut} AND seq < {cut_end}", 1),
+    "one path": (
+        "SELECT count(*), min(seq), sum(page) FROM refs WHERE path = '/data/f3'",
+        "SELECT count(*), min(seq), sum(page) FROM refs WHERE path = '/data/f3'", 1),
+}
+# References a second that curves have to reach, by threads.
+CURVES = {
+    "mrc": ("SELECT count(*), min(misses) FROM mrc", {1: 25e6, 2: 45e6}),
+    "mrc_sampled(0.01)": ("SELECT count(*), min(miss_ratio) FROM mrc_sampled(0.01)", {2: 200e6}),
+    "mrc_aet": ("SELECT count(*) FROM mrc_aet", {}),
+    "wss_curve": ("SELECT count(*) FROM wss_curve", {}),
+}
+
+
+class Bench:
+    def __init__(self, args):
+        self.args, self.lines, self.failed = args, [], []
+
+    def add(self, metric, value, unit, peer=None, ratio=None, at_least=None):
+        line = {"metric": metric, "value": value, "unit": unit, "peer": peer, "ratio": ratio}
+        text = f"{metric:64} {value:10.4g} {unit:8} {peer or ''}" + (f"  ratio {ratio:.3g}" if ratio is not None else "")
+        if at_least is not None:
+            kept = (ratio if ratio is not None else value) >= at_least
+            line |= {"limit": f"at least {at_least:g}", "kept": kept}
+            text += f"  [at least {at_least:g}: {'kept' if kept else 'MISSED'}]"
+            self.failed += [] if kept else [metric]
+        self.lines.append(line)
+        print(text, flush=True)
+
+    def dataset(self, pages):
+        folder = pathlib.Path(self.args.work) / f"p{pages}-r{self.args.refs}"
+        if not folder.exists():
+            table = folder.with_suffix(".parquet")
+            duckdb.sql(REFERENCES.format(pages=pages, refs=self.args.refs, to=table))
+            subprocess.run([RELEASE / "pgtrace-ingest", table, "--to", folder, "--from", "parquet", "--partition-by", "uid,slice"],
+                           check=True, stderr=subprocess.DEVNULL)
+            table.unlink()
+        return folder
+
+    def ours(self, dataset, sql, threads=None):
+        """Seconds of the whole command, and its rows."""
+        command = [RELEASE / "pgtrace-sql", dataset, "--format", "json", "--memory", self.args.memory,
+                   "--threads", str(threads or self.args.threads), "-c", sql]
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True)
+        took = time.perf_counter() - start
+        if done.returncode:
+            sys.exit(f"{sql}\n{done.stderr}")
+        return took, [tuple(row.values()) for row in json.loads(done.stdout)]
+
+
+def same(ours, theirs):
+    def number(value):
+        return float(value) if isinstance(value, (int, float)) or (isinstance(value, str) and value.replace(".", "", 1).isdigit()) else value
+    close = lambda a, b: a == b or (isinstance(a, float) and isinstance(b, float) and abs(a - b) <= 1e-6 * max(abs(a), abs(b), 1))
+    return len(ours) == len(theirs) and all(
+        close(number(a), number(b)) for mine, other in zip(ours, theirs) for a, b in zip(mine, map(lambda v: v if isinstance(v, (int, float, str)) else float(v), other)))
+
+
+def questions(bench, dataset, pages):
+    con = duckdb.connect()
+    con.execute(f"SET threads = {bench.args.threads}; SET memory_limit = '{bench.args.memory}'; SET temp_directory = '{bench.args.work}/spill'")
+    con.execute(f"CREATE VIEW refs AS SELECT * FROM read_parquet('{dataset}/refs/**/*.parquet', hive_partitioning = false)")
+    cut = bench.args.refs * 2 // 5
+    fill = {"cut": cut, "cut_end": cut + bench.args.refs // 100}
+    for name, (ours, theirs, least) in QUESTIONS.items():
+        if bench.args.only and name not in bench.args.only:
+            continue
+        ours, theirs = (sql.replace("{cut_end}", str(fill["cut_end"])).replace("{cut}", str(fill["cut"])) for sql in (ours, theirs))
+        mine, other = [], []
+        for _ in range(bench.args.rounds):
+            took, rows = bench.ours(dataset, ours)
+            mine.append(took)
+            start = time.perf_counter()
+            expected = con.execute(theirs).fetchall()
+            other.append(time.perf_counter() - start)
+            if not same(rows, expected):
+                sys.exit(f"{name}: ours {rows[:3]}, DuckDB's {expected[:3]}")
+        least = least.get(pages, 1) if isinstance(least, dict) else least
+        bench.add(f"{name}, {pages} pages", min(mine), "s", f"DuckDB {duckdb.__version__}: {min(other):.3g}", min(other) / min(mine), at_least=least)
+
+
+def curves(bench, dataset, pages):
+    for name, (sql, least) in CURVES.items():
+        if bench.args.only and name not in bench.args.only:
+            continue
+        for threads in (1, 2):
+            took = min(bench.ours(dataset, sql, threads)[0] for _ in range(bench.args.rounds))
+            bench.add(f"{name}, {pages} pages, {threads} threads", bench.args.refs / took / 1e6, "M refs/s",
+                      at_least=least[threads] / 1e6 if threads in least and pages == bench.args.curve_pages else None)
+
+
+def error(bench, dataset, pages):
+    """Mean error of the sampled curve, over a thousand sizes."""
+    if bench.args.only and "error" not in bench.args.only:
+        return
+    curves = {}
+    for view in ("mrc", "mrc_sampled(0.01)", "mrc_aet", "mrc_fixed(10000)"):
+        curves[view] = bench.ours(dataset, f"SELECT pages, miss_ratio FROM {view} ORDER BY pages")[1]
+    import bisect
+    def at(curve, size):
+        return curve[max(bisect.bisect_right(curve, (size, 2.0)) - 1, 0)][1]
+    most = curves["mrc"][-1][0]
+    sizes = [max(1, i * most // 1000) for i in range(1, 1001)]
+    for view in list(curves)[1:]:
+        mean = sum(abs(at(curves[view], s) - at(curves["mrc"], s)) for s in sizes) / len(sizes)
+        bench.add(f"{view}, {pages} pages, mean error of the miss ratio", mean, "")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--refs", type=int)
+    parser.add_argument("--pages", default="5000000,200000,1000000")
+    parser.add_argument("--curve-pages", type=int, default=1_000_000)
+    parser.add_argument("--work")
+    parser.add_argument("--only", type=lambda text: text.split(";"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--memory", default="1GiB")
+    args = parser.parse_args()
+    args.refs = args.refs or (5_000_000 if args.quick else 50_000_000)
+    args.rounds = args.rounds or (1 if args.quick else ROUNDS)
+    kept = bool(args.work)
+    args.work = args.work or tempfile.mkdtemp(prefix="pgtrace-bench-")
+    pathlib.Path(args.work).mkdir(parents=True, exist_ok=True)
+    bench = Bench(args)
+    print(f"{args.refs} references, {args.threads} threads, {args.memory}; load {os.getloadavg()[0]:.1f}")
+    try:
+        for pages in map(int, args.pages.split(",")):
+            dataset = bench.dataset(pages)
+            if pages != args.curve_pages:
+                questions(bench, dataset, pages)
+            curves(bench, dataset, pages)
+            if pages == args.curve_pages:
+                error(bench, dataset, pages)
+    finally:
+        if not kept:
+            shutil.rmtree(args.work, ignore_errors=True)
+    to = ROOT / "target/bench/sql.json"
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(json.dumps(bench.lines, indent=1))
+    if bench.failed:
+        print(f"{len(bench.failed)} limits missed:\n  " + "\n  ".join(bench.failed))
+        sys.exit(1)
+
+
+main()
