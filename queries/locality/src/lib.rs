@@ -2,3 +2,5 @@
 //!
 //! Pure algorithms over numbers: no Parquet, no SQL, no I/O. `pgtrace-sql` feeds them from datasets and shows what
 //! they find as views. A page is a dense number here (`index` gives it); time is the position in the string (`seq`).
+
+pub mod patterns;

@@ -1,0 +1,239 @@
+//! The verdict on one undivided string: the steps of the module's documentation, one function each.
+
+use super::counts::{Counts, counts};
+use super::distance::Distances;
+use super::order::{Order, order};
+use super::recency::{Recency, Succession, recency, succession};
+use super::string::PageString;
+use super::{Figures, Pattern, Settings};
+
+/// A pattern, its confidence and its figures.
+#[derive(Debug, Clone)]
+pub(super) struct Decided {
+    pub(super) pattern: Pattern,
+    pub(super) confidence: f64,
+    pub(super) figures: Figures,
+}
+
+/// A step's answer.
+type Answer = Option<(Pattern, f64)>;
+
+/// Shares of first references from which a string is a scan: a loop over a file of two rounds has one half.
+const SCAN_FIRSTS: f64 = 0.6;
+/// Strides explain at least this share of the first references. 5 % of stray references take away up to 15 %.
+const SCAN_CHAINED: f64 = 0.6;
+/// Re-references that follow succession, in a loop.
+const LOOP_FOLLOW: f64 = 0.55;
+/// Repeats below which a string may be one-shot.
+const ONE_SHOT_REPEATS: f64 = 0.1;
+/// What noise gives of the chance meetings of uniform references: twice a share of 3 %.
+const ONE_SHOT_NOISE: f64 = 0.06;
+/// Least difference of mean ranks that is an effect, whatever its significance.
+const RANK_EFFECT: f64 = 0.05;
+/// Standard errors that the difference of ranks has to exceed.
+const RANK_ERRORS: f64 = 4.0;
+
+pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
+    let pages = PageString::new(string);
+    let runs = pages.runs();
+    let distinct = pages.pages.len();
+    let mut distances = Distances::default();
+    let firsts = pages.firsts();
+    let order = order(&firsts, pages.span());
+    let succession = succession(&runs, distinct, &mut distances);
+    let ranks = distances.ranks(&pages.ids, distinct);
+    let counts = counts(pages.counts());
+    let repeats = succession.count as f64 / runs.len().max(1) as f64;
+    let mut figures = Figures {
+        refs: string.len() as u64,
+        pages: distinct as u64,
+        first_share: 1.0 - repeats,
+        stride: (order.stride != 0).then_some(order.stride),
+        stride_share: order.chained,
+        direction: direction(&order),
+        follow_share: (succession.asked > 0).then_some(succession.follow),
+        mean_rank: (ranks.count > 0).then_some(ranks.mean),
+        top_share: counts.top_share,
+        second_share: Some(counts.second_share),
+        popularity_ratio: Some(counts.ratio),
+        ..Figures::default()
+    };
+    let answer = if string.len() < settings.min_refs.max(3) {
+        Some((Pattern::Unknown, 0.0))
+    } else {
+        by_succession(&succession, repeats, distinct)
+            .or_else(|| by_order(&order, repeats, &mut figures))
+            .or_else(|| few_pages(distinct, &counts))
+            .or_else(|| once(&pages, &runs, repeats, &counts))
+            .or_else(|| {
+                let recency = recency(&pages.ids, ranks, distinct, &mut distances);
+                figures.shuffled_rank = Some(recency.shuffled);
+                by_recency(&recency).or_else(|| by_popularity(&counts, &recency, string.len()))
+            })
+    };
+    let (pattern, confidence) = answer.unwrap_or((Pattern::Unknown, 0.3));
+    if pattern == Pattern::Looping {
+        figures.period_pages = Some(u64::from(succession.distance) + 1);
+        // Gaps were taken in runs; references a round are more by the references a run.
+        let per_run = string.len() as f64 / runs.len().max(1) as f64;
+        figures.period_refs = Some((succession.gap as f64 * per_run).round() as u64);
+    }
+    Decided {
+        pattern,
+        confidence,
+        figures,
+    }
+}
+
+/// Confidence of a figure at or beyond its threshold: one half there, near 1 from `sure` on.
+fn beyond(value: f64, threshold: f64, sure: f64) -> f64 {
+    let way = ((value - threshold) / (sure - threshold)).clamp(0.0, 1.0);
+    0.55 + 0.43 * way.sqrt()
+}
+
+fn direction(order: &Order) -> Option<i8> {
+    match order.ascending.max(order.ascending_far) {
+        _ if order.ascending >= 0.7 || order.ascending_far >= 0.85 => Some(1),
+        _ if order.ascending <= 0.3 || order.ascending_far <= 0.15 => Some(-1),
+        _ => None,
+    }
+}
+
+fn by_succession(found: &Succession, repeats: f64, distinct: usize) -> Answer {
+    if distinct < 2 || found.asked < 12 || repeats < 0.12 {
+        return None;
+    }
+    let follow = found.follow - found.chance;
+    let enough = repeats.min(found.asked as f64 / found.count as f64 * repeats);
+    if found.follow >= LOOP_FOLLOW && follow >= 0.3 && enough >= 0.1 {
+        return Some((
+            Pattern::Looping,
+            beyond(found.follow, LOOP_FOLLOW, 0.75).min(beyond(repeats, 0.1, 0.3)),
+        ));
+    }
+    // A loop whose order varies: rounds of the same length all the same.
+    if found.gap_steady >= 0.75 && found.gap >= 8 && repeats >= 0.3 {
+        return Some((Pattern::Looping, beyond(found.gap_steady, 0.75, 0.9)));
+    }
+    None
+}
+
+fn by_order(order: &Order, repeats: f64, figures: &mut Figures) -> Answer {
+    let firsts = 1.0 - repeats;
+    if firsts < SCAN_FIRSTS || order.stride == 0 {
+        return None;
+    }
+    let scan = beyond(firsts, SCAN_FIRSTS, 0.85);
+    let swept = order.ascending.max(1.0 - order.ascending);
+    let swept_far = order.ascending_far.max(1.0 - order.ascending_far);
+    let sign = if order.ascending_far >= 0.5 { 1 } else { -1 };
+    // Hardly a page is left out, and it goes one way; only neighbours are out of order. No stride says that.
+    if swept_far >= 0.9 && order.density >= 0.55 && order.adjacent < 0.5 {
+        figures.stride = Some(sign);
+        return Some((Pattern::Sequential, scan.min(beyond(swept_far, 0.9, 0.94))));
+    }
+    if order.chained >= SCAN_CHAINED {
+        let pattern = if order.stride.unsigned_abs() == 1 {
+            Pattern::Sequential
+        } else {
+            Pattern::Strided
+        };
+        return Some((pattern, scan.min(beyond(order.chained, SCAN_CHAINED, 0.8))));
+    }
+    // No one step, but a sweep in one direction.
+    if swept >= 0.88 {
+        if order.gap > 2.0 && order.gap_steady >= 0.6 {
+            figures.stride = Some(sign * order.gap as i64);
+            figures.stride_share = order.gap_steady;
+            return Some((
+                Pattern::Strided,
+                scan.min(beyond(order.gap_steady, 0.6, 0.8)),
+            ));
+        }
+        if order.gap <= 8.0 {
+            figures.stride = Some(sign);
+            return Some((Pattern::Sequential, scan.min(beyond(swept, 0.88, 0.93))));
+        }
+    }
+    if swept_far >= 0.9 && order.gap <= 8.0 {
+        figures.stride = Some(sign);
+        return Some((Pattern::Sequential, scan.min(beyond(swept_far, 0.9, 0.96))));
+    }
+    None
+}
+
+/// Two or three pages have no order and hardly a rank; only their popularity shows.
+fn few_pages(distinct: usize, counts: &Counts) -> Answer {
+    match distinct {
+        0 | 1 => Some((Pattern::Unknown, 0.3)),
+        2 | 3 if counts.top_share >= 0.8 => Some((Pattern::Skewed, 0.6)),
+        2 | 3 => Some((Pattern::Unknown, 0.4)),
+        _ => None,
+    }
+}
+
+/// Share of references that noise may hold in its own group of pages: 5 %, and what chance adds to it.
+fn noise_share(refs: usize) -> f64 {
+    0.065 + 2.0 * (0.05 * 0.95 / refs.max(1) as f64).sqrt()
+}
+
+fn once(pages: &PageString, runs: &[u32], repeats: f64, counts: &Counts) -> Answer {
+    if repeats > ONE_SHOT_REPEATS
+        || (counts.gain > 6.0 && counts.second_share >= noise_share(runs.len()))
+    {
+        return None;
+    }
+    let refs = runs.len() as f64;
+    let seen = repeats * refs;
+    // Chance meetings of uniform references over the span.
+    let meetings = refs * refs / (2.0 * pages.span());
+    let odds = seen * (1.0 / ONE_SHOT_NOISE).ln() - meetings * (1.0 - ONE_SHOT_NOISE);
+    if odds <= 0.0 {
+        return Some((Pattern::OneShot, beyond(-odds, -0.5, 4.0)));
+    }
+    // More meetings than a uniform string has: the pages are few among many, or some are preferred.
+    if seen > 3.0 * meetings + 3.0 {
+        return (repeats <= 0.05).then_some((Pattern::OneShot, 0.55));
+    }
+    Some((Pattern::Random, beyond(odds, 0.0, 4.0)))
+}
+
+fn by_recency(found: &Recency) -> Answer {
+    let excess = found.excess();
+    let threshold = RANK_EFFECT.max(RANK_ERRORS * found.error);
+    if excess > threshold {
+        return Some((
+            Pattern::Clustered,
+            beyond(excess, threshold, 2.0 * threshold + 0.05),
+        ));
+    }
+    if -excess > threshold {
+        return Some((
+            Pattern::Looping,
+            beyond(-excess, threshold, 3.0 * threshold),
+        ));
+    }
+    None
+}
+
+fn by_popularity(counts: &Counts, recency: &Recency, refs: usize) -> Answer {
+    if recency.ranks.count < 8 {
+        return None;
+    }
+    let noise = noise_share(refs);
+    // How near the ranks are to saying something else.
+    let near = (recency.excess().abs() / RANK_EFFECT.max(RANK_ERRORS * recency.error)).min(1.0);
+    let calm = 0.98 - 0.4 * (near - 0.5).max(0.0);
+    if counts.gain >= 5.0 && counts.ratio >= 1.7 && counts.second_share >= noise {
+        let sure = beyond(counts.gain, 5.0, 15.0)
+            .min(beyond(counts.ratio, 1.7, 2.5))
+            .min(beyond(counts.second_share, noise, 0.15));
+        return Some((Pattern::Skewed, sure.min(calm)));
+    }
+    let even = if counts.gain < 5.0 {
+        1.0 - counts.gain / 8.0
+    } else {
+        0.8
+    };
+    Some((Pattern::Random, (0.55 + 0.43 * even).min(calm)))
+}

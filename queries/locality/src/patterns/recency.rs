@@ -1,0 +1,134 @@
+//! Whether re-references follow time: succession (loops) and AMP ranks against shuffled ones.
+
+use super::distance::{Distances, Ranks, Rng};
+
+/// How re-references follow what happened the last time round; on runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Succession {
+    /// Re-references.
+    pub(super) count: usize,
+    /// Re-references that succession was asked of: with three other pages or more between, where there are enough.
+    pub(super) asked: usize,
+    /// Share of the asked that go where the string went after the previous page the last time.
+    pub(super) follow: f64,
+    /// The share that pages drawn without memory would reach: the mean share of the pages looked at.
+    pub(super) chance: f64,
+    /// Median reuse distance of the asked.
+    pub(super) distance: u32,
+    /// Median gap, in runs, of the asked.
+    pub(super) gap: usize,
+    /// Share of the asked whose gap is within a fifth of the median.
+    pub(super) gap_steady: f64,
+}
+
+/// A loop is not told from two pages that follow each other by chance unless so many other pages lie between.
+const FAR: u32 = 3;
+
+pub(super) fn succession(runs: &[u32], pages: usize, distances: &mut Distances) -> Succession {
+    let mut all = Vec::new();
+    distances.each(runs, pages, |now, before, distance, _| {
+        all.push((now, before, distance))
+    });
+    let count = all.len();
+    let far: Vec<_> = all
+        .iter()
+        .copied()
+        .filter(|&(_, _, distance)| distance >= FAR)
+        .collect();
+    let asked = if 4 * far.len() >= count || pages > 6 {
+        far
+    } else {
+        all
+    };
+    if asked.is_empty() {
+        return Succession {
+            count,
+            ..Succession::default()
+        };
+    }
+    // A few references of slack for loops that are not exact, as long as they are a small part of all pages.
+    let slack = (pages / 16).clamp(1, 4);
+    // previous[i]: where the page of run i was before.
+    let mut last = vec![usize::MAX; pages];
+    let mut previous = vec![usize::MAX; runs.len()];
+    for (at, &id) in runs.iter().enumerate() {
+        previous[at] = std::mem::replace(&mut last[id as usize], at);
+    }
+    let follows = |now: usize| {
+        // One run before, or two: a stray reference in between must not break the chain.
+        (1..=2).any(|back| {
+            now.checked_sub(back)
+                .map(|at| previous[at])
+                .is_some_and(|then| {
+                    then != usize::MAX && {
+                        let from = (then + 1).min(now);
+                        let to = (then + back + slack).min(now);
+                        runs[from..to].contains(&runs[now])
+                    }
+                })
+        })
+    };
+    let followed = asked.iter().filter(|&&(now, ..)| follows(now)).count();
+    let middle = asked.len() / 2;
+    let mut near: Vec<u32> = asked.iter().map(|&(.., distance)| distance).collect();
+    let mut gaps: Vec<usize> = asked.iter().map(|&(now, before, _)| now - before).collect();
+    let distance = *near.select_nth_unstable(middle).1;
+    let gap = *gaps.select_nth_unstable(middle).1;
+    let steady = gaps
+        .iter()
+        .filter(|&&other| other.abs_diff(gap) * 5 <= gap)
+        .count();
+    Succession {
+        count,
+        asked: asked.len(),
+        follow: followed as f64 / asked.len() as f64,
+        chance: (2 * slack + 1) as f64 / pages as f64,
+        distance,
+        gap,
+        gap_steady: steady as f64 / asked.len() as f64,
+    }
+}
+
+/// Mean AMP rank of a string and of the same references shuffled.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Recency {
+    pub(super) ranks: Ranks,
+    pub(super) shuffled: f64,
+    /// Standard error of the difference.
+    pub(super) error: f64,
+}
+
+impl Recency {
+    /// Above 0: more recent than chance.
+    pub(super) fn excess(&self) -> f64 {
+        self.ranks.mean - self.shuffled
+    }
+}
+
+/// References that all shuffles of one string may take together, in steps of a round; two at least.
+const SHUFFLED_REFS: usize = 8192;
+
+pub(super) fn recency(
+    ids: &[u32],
+    ranks: Ranks,
+    pages: usize,
+    distances: &mut Distances,
+) -> Recency {
+    let rounds = (SHUFFLED_REFS / ids.len().max(1)).clamp(2, 16);
+    let mut rng = Rng(ids.len() as u64);
+    let mut shuffled = ids.to_vec();
+    let (mut sum, mut deviation) = (0.0, 0.0);
+    for _ in 0..rounds {
+        rng.shuffle(&mut shuffled);
+        let ranks = distances.ranks(&shuffled, pages);
+        sum += ranks.mean;
+        deviation += ranks.deviation;
+    }
+    let rounds = rounds as f64;
+    Recency {
+        ranks,
+        shuffled: sum / rounds,
+        error: deviation / rounds / (ranks.count.max(1) as f64).sqrt()
+            * (1.0 + 1.0 / rounds).sqrt(),
+    }
+}
