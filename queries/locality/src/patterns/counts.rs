@@ -5,7 +5,7 @@
 pub(super) struct Counts {
     /// Share of references that the top tenth of the pages holds (at least one page).
     pub(super) top_share: f64,
-    /// Log likelihood gained by a second group of pages, nats.
+    /// Log likelihood that a second group of pages gains over one group and noise, nats.
     pub(super) gain: f64,
     /// Share of the references in the lesser group.
     pub(super) second_share: f64,
@@ -13,8 +13,12 @@ pub(super) struct Counts {
     pub(super) ratio: f64,
 }
 
-/// Fits the numbers of references a page by one zero-truncated Poisson distribution (equally likely pages) and by a
-/// mixture of two (expectation maximisation). Zero-truncated: pages that were never referenced are not seen.
+/// Most stray references that one group of equally likely pages is allowed, as a share of all.
+const NOISE: f64 = 0.055;
+
+/// Fits the numbers of references a page by one zero-truncated Poisson distribution (equally likely pages) with up to
+/// 5.5 % stray references to pages of their own, and by a mixture of two (expectation maximisation). Zero-truncated:
+/// pages that were never referenced are not seen.
 pub(super) fn counts(mut of_page: Vec<u32>) -> Counts {
     if of_page.is_empty() {
         return Counts::default();
@@ -35,11 +39,16 @@ pub(super) fn counts(mut of_page: Vec<u32>) -> Counts {
         .chunk_by(|a, b| a == b)
         .map(|same| (f64::from(same[0]), same.len() as f64))
         .collect();
-    let one = Group::of_mean(refs as f64 / pages);
-    let single: f64 = histogram
-        .iter()
-        .map(|&(count, pages)| pages * one.log_chance(count))
-        .sum();
+    let single = (0..=11)
+        .map(|step| {
+            with_noise(
+                &histogram,
+                refs as f64,
+                pages,
+                NOISE * f64::from(step) / 11.0,
+            )
+        })
+        .fold(f64::NEG_INFINITY, f64::max);
 
     // Starts from the halves by references, which separates a few hot pages from many cold ones.
     let (low, high) = halves(&histogram, refs as f64);
@@ -76,10 +85,29 @@ pub(super) fn counts(mut of_page: Vec<u32>) -> Counts {
     }
     Counts {
         top_share,
-        gain: (fitted - single).max(0.0),
+        gain: (fitted.max(single) - single).max(0.0),
         second_share: shares[0].min(shares[1]),
         ratio: groups[1].rate / groups[0].rate.max(1e-9),
     }
+}
+
+/// Log likelihood of one group and a share of stray references, each to a page that has no other.
+fn with_noise(histogram: &[(f64, f64)], refs: f64, pages: f64, share: f64) -> f64 {
+    let stray = (share * refs).min(0.9 * pages);
+    let group = Group::of_mean((refs - stray) / (pages - stray));
+    let weight = stray / pages;
+    histogram
+        .iter()
+        .map(|&(count, pages)| {
+            let log = (1.0 - weight).ln() + group.log_chance(count);
+            pages
+                * if count == 1.0 {
+                    (log.exp() + weight).ln()
+                } else {
+                    log
+                }
+        })
+        .sum()
 }
 
 /// Mean references a page, and pages, below and above the half of the references.

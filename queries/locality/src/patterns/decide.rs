@@ -24,14 +24,22 @@ const SCAN_FIRSTS: f64 = 0.6;
 const SCAN_CHAINED: f64 = 0.6;
 /// Re-references that follow succession, in a loop.
 const LOOP_FOLLOW: f64 = 0.55;
+/// That go to the very next page; or:
+const LOOP_EXACTLY: f64 = 0.7;
+/// How much more often the pages after the previous one are met than those before it.
+const LOOP_AHEAD: f64 = 0.3;
 /// Repeats below which a string may be one-shot.
 const ONE_SHOT_REPEATS: f64 = 0.1;
 /// What noise gives of the chance meetings of uniform references: twice a share of 3 %.
 const ONE_SHOT_NOISE: f64 = 0.06;
-/// Least difference of mean ranks that is an effect, whatever its significance.
-const RANK_EFFECT: f64 = 0.05;
-/// Standard errors that the difference of ranks has to exceed.
-const RANK_ERRORS: f64 = 4.0;
+/// Least difference of mean ranks (and of lifetimes) that is an effect, whatever its significance: for clustered, ..
+const RANK_EFFECT: f64 = 0.025;
+/// .. and for looping.
+const RANK_LOOP: f64 = 0.05;
+/// Standard errors that the difference of ranks has to exceed, for clustered ..
+const RANK_ERRORS: f64 = 3.3;
+/// .. and for looping, and lifetimes for clustered without the ranks.
+const SURE_ERRORS: f64 = 4.0;
 
 pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
     let pages = PageString::new(string);
@@ -68,7 +76,7 @@ pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
             .or_else(|| {
                 let recency = recency(&pages.ids, ranks, distinct, &mut distances);
                 figures.shuffled_rank = Some(recency.shuffled);
-                by_recency(&recency).or_else(|| by_popularity(&counts, &recency, string.len()))
+                by_recency(&recency).or_else(|| by_popularity(&counts, &recency))
             })
     };
     let (pattern, confidence) = answer.unwrap_or((Pattern::Unknown, 0.3));
@@ -103,9 +111,9 @@ fn by_succession(found: &Succession, repeats: f64, distinct: usize) -> Answer {
     if distinct < 2 || found.asked < 12 || repeats < 0.12 {
         return None;
     }
-    let follow = found.follow - found.chance;
-    let enough = repeats.min(found.asked as f64 / found.count as f64 * repeats);
-    if found.follow >= LOOP_FOLLOW && follow >= 0.3 && enough >= 0.1 {
+    let enough = found.asked as f64 / found.count as f64 * repeats >= 0.1;
+    let ordered = found.exactly >= LOOP_EXACTLY || found.follow - found.precede >= LOOP_AHEAD;
+    if found.follow >= LOOP_FOLLOW && ordered && enough {
         return Some((
             Pattern::Looping,
             beyond(found.follow, LOOP_FOLLOW, 0.75).min(beyond(repeats, 0.1, 0.3)),
@@ -172,15 +180,19 @@ fn few_pages(distinct: usize, counts: &Counts) -> Answer {
     }
 }
 
-/// Share of references that noise may hold in its own group of pages: 5 %, and what chance adds to it.
-fn noise_share(refs: usize) -> f64 {
-    0.065 + 2.0 * (0.05 * 0.95 / refs.max(1) as f64).sqrt()
+/// Share of the references that the lesser of two groups of pages has to hold, to be more than noise.
+const SECOND_SHARE: f64 = 0.065;
+/// What two groups have to gain over one and noise, nats.
+const SKEW_GAIN: f64 = 4.0;
+/// How many times as popular the upper group's pages have to be.
+const SKEW_RATIO: f64 = 1.7;
+
+fn is_skewed(counts: &Counts) -> bool {
+    counts.gain >= SKEW_GAIN && counts.ratio >= SKEW_RATIO && counts.second_share >= SECOND_SHARE
 }
 
 fn once(pages: &PageString, runs: &[u32], repeats: f64, counts: &Counts) -> Answer {
-    if repeats > ONE_SHOT_REPEATS
-        || (counts.gain > 6.0 && counts.second_share >= noise_share(runs.len()))
-    {
+    if repeats > ONE_SHOT_REPEATS || is_skewed(counts) {
         return None;
     }
     let refs = runs.len() as f64;
@@ -193,9 +205,18 @@ fn once(pages: &PageString, runs: &[u32], repeats: f64, counts: &Counts) -> Answ
     }
     // More meetings than a uniform string has: the pages are few among many, or some are preferred.
     if seen > 3.0 * meetings + 3.0 {
-        return (repeats <= 0.05).then_some((Pattern::OneShot, 0.55));
+        let pattern = if repeats <= 0.075 {
+            Pattern::OneShot
+        } else {
+            Pattern::Random
+        };
+        return Some((pattern, 0.6));
     }
-    Some((Pattern::Random, beyond(odds, 0.0, 4.0)))
+    // So few meetings do not tell even from uneven popularity.
+    Some((
+        Pattern::Random,
+        beyond(odds, 0.0, 4.0).min(few_repeats(seen)),
+    ))
 }
 
 fn by_recency(found: &Recency) -> Answer {
@@ -207,6 +228,7 @@ fn by_recency(found: &Recency) -> Answer {
             beyond(excess, threshold, 2.0 * threshold + 0.05),
         ));
     }
+    let threshold = RANK_LOOP.max(SURE_ERRORS * found.error);
     if -excess > threshold {
         return Some((
             Pattern::Looping,
@@ -216,24 +238,30 @@ fn by_recency(found: &Recency) -> Answer {
     None
 }
 
-fn by_popularity(counts: &Counts, recency: &Recency, refs: usize) -> Answer {
+fn by_popularity(counts: &Counts, recency: &Recency) -> Answer {
     if recency.ranks.count < 8 {
         return None;
     }
-    let noise = noise_share(refs);
     // How near the ranks are to saying something else.
     let near = (recency.excess().abs() / RANK_EFFECT.max(RANK_ERRORS * recency.error)).min(1.0);
+    let near = near.max(-recency.lifetime.errors / SURE_ERRORS).min(1.0);
     let calm = 0.98 - 0.4 * (near - 0.5).max(0.0);
-    if counts.gain >= 5.0 && counts.ratio >= 1.7 && counts.second_share >= noise {
-        let sure = beyond(counts.gain, 5.0, 15.0)
-            .min(beyond(counts.ratio, 1.7, 2.5))
-            .min(beyond(counts.second_share, noise, 0.15));
+    if is_skewed(counts) {
+        let sure = beyond(counts.gain, SKEW_GAIN, 15.0)
+            .min(beyond(counts.ratio, SKEW_RATIO, 2.5))
+            .min(beyond(counts.second_share, SECOND_SHARE, 0.15));
         return Some((Pattern::Skewed, sure.min(calm)));
     }
-    let even = if counts.gain < 5.0 {
+    let even = if counts.gain < SKEW_GAIN {
         1.0 - counts.gain / 8.0
     } else {
         0.8
     };
-    Some((Pattern::Random, (0.55 + 0.43 * even).min(calm)))
+    let seen = few_repeats(recency.ranks.count as f64);
+    Some((Pattern::Random, (0.55 + 0.43 * even).min(calm).min(seen)))
+}
+
+/// Most confidence that the number of re-references allows in saying that popularity is even.
+fn few_repeats(count: f64) -> f64 {
+    0.98 - 0.3 * (-count / 40.0).exp()
 }

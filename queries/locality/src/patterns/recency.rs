@@ -11,8 +11,10 @@ pub(super) struct Succession {
     pub(super) asked: usize,
     /// Share of the asked that go where the string went after the previous page the last time.
     pub(super) follow: f64,
-    /// The share that pages drawn without memory would reach: the mean share of the pages looked at.
-    pub(super) chance: f64,
+    /// Share that goes to the very next page.
+    pub(super) exactly: f64,
+    /// Share that goes to one of as many pages *before* the previous page: what nearness alone gives, without order.
+    pub(super) precede: f64,
     /// Median reuse distance of the asked.
     pub(super) distance: u32,
     /// Median gap, in runs, of the asked.
@@ -54,21 +56,31 @@ pub(super) fn succession(runs: &[u32], pages: usize, distances: &mut Distances) 
     for (at, &id) in runs.iter().enumerate() {
         previous[at] = std::mem::replace(&mut last[id as usize], at);
     }
-    let follows = |now: usize| {
-        // One run before, or two: a stray reference in between must not break the chain.
+    // One run back, or two: a stray reference in between must not break the chain.
+    let then = |now: usize, back: usize| {
+        let then = now.checked_sub(back).map(|at| previous[at])?;
+        (then != usize::MAX).then_some(then)
+    };
+    let follows = |now: usize, slack: usize| {
         (1..=2).any(|back| {
-            now.checked_sub(back)
-                .map(|at| previous[at])
-                .is_some_and(|then| {
-                    then != usize::MAX && {
-                        let from = (then + 1).min(now);
-                        let to = (then + back + slack).min(now);
-                        runs[from..to].contains(&runs[now])
-                    }
-                })
+            then(now, back).is_some_and(|at| {
+                runs[(at + 1).min(now)..(at + back + slack).min(now)].contains(&runs[now])
+            })
         })
     };
-    let followed = asked.iter().filter(|&&(now, ..)| follows(now)).count();
+    let precedes = |now: usize| {
+        (1..=2).any(|back| {
+            then(now, back).is_some_and(|at| {
+                runs[at.saturating_sub(back + slack - 1)..at].contains(&runs[now])
+            })
+        })
+    };
+    let exactly =
+        |now: usize| then(now, 1).is_some_and(|at| runs[at + 1] == runs[now] && at + 1 < now);
+    let share = |of: &dyn Fn(usize) -> bool| {
+        asked.iter().filter(|&&(now, ..)| of(now)).count() as f64 / asked.len() as f64
+    };
+    let follow = share(&|now| follows(now, slack));
     let middle = asked.len() / 2;
     let mut near: Vec<u32> = asked.iter().map(|&(.., distance)| distance).collect();
     let mut gaps: Vec<usize> = asked.iter().map(|&(now, before, _)| now - before).collect();
@@ -81,8 +93,9 @@ pub(super) fn succession(runs: &[u32], pages: usize, distances: &mut Distances) 
     Succession {
         count,
         asked: asked.len(),
-        follow: followed as f64 / asked.len() as f64,
-        chance: (2 * slack + 1) as f64 / pages as f64,
+        follow,
+        exactly: share(&exactly),
+        precede: share(&precedes),
         distance,
         gap,
         gap_steady: steady as f64 / asked.len() as f64,
@@ -96,6 +109,7 @@ pub(super) struct Recency {
     pub(super) shuffled: f64,
     /// Standard error of the difference.
     pub(super) error: f64,
+    pub(super) lifetime: Lifetime,
 }
 
 impl Recency {
@@ -130,5 +144,44 @@ pub(super) fn recency(
         shuffled: sum / rounds,
         error: deviation / rounds / (ranks.count.max(1) as f64).sqrt()
             * (1.0 + 1.0 / rounds).sqrt(),
+        lifetime: lifetime(ids, pages),
+    }
+}
+
+/// How long pages stay in use, against references at random times.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lifetime {
+    /// Mean of (last - first position) / references, less what chance gives; below 0: references keep together.
+    pub(super) excess: f64,
+    /// The same in standard errors.
+    pub(super) errors: f64,
+}
+
+/// c references at random times span a share of the string that is distributed as Beta(c - 1, 2): mean
+/// (c - 1) / (c + 1), variance 2 (c - 1) / ((c + 1)^2 (c + 2)). It sees working sets that change, where the ranks of few
+/// references are too noisy, and needs no shuffling.
+fn lifetime(ids: &[u32], pages: usize) -> Lifetime {
+    let mut uses = vec![(0_u32, 0_u32, 0_u32); pages]; // (first, last, count)
+    for (at, &id) in (0..).zip(ids) {
+        let (first, last, count) = &mut uses[id as usize];
+        if *count == 0 {
+            *first = at;
+        }
+        *last = at;
+        *count += 1;
+    }
+    let (mut excess, mut variance, mut judged) = (0.0, 0.0, 0);
+    for &(first, last, count) in uses.iter().filter(|(.., count)| *count > 1) {
+        let c = f64::from(count);
+        excess += f64::from(last - first) / ids.len() as f64 - (c - 1.0) / (c + 1.0);
+        variance += 2.0 * (c - 1.0) / ((c + 1.0).powi(2) * (c + 2.0));
+        judged += 1;
+    }
+    if judged == 0 {
+        return Lifetime::default();
+    }
+    Lifetime {
+        excess: excess / f64::from(judged),
+        errors: excess / variance.sqrt(),
     }
 }

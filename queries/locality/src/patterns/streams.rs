@@ -11,6 +11,8 @@ const LEAST_REFS: usize = 24;
 const COVERED: f64 = 0.9;
 /// Confidence of a whole string's order that no division can better.
 const CLEAR: f64 = 0.9;
+/// Share of a stream's references that its order explains, where streams share pages.
+const EXACT: f64 = 0.8;
 
 /// The verdict on a string of references, divided where that explains it better.
 pub(super) fn classify(touches: &[Touch], settings: &Settings) -> Verdict {
@@ -127,6 +129,21 @@ fn better(
             .sum();
         sum / (held * refs as f64)
     };
+    // A string cut in pieces at random looks more orderly than it is: pages repeat less. So either every stream has
+    // pages of its own, or its order is exact.
+    let apart = streams
+        .iter()
+        .map(|stream| stream.figures.pages)
+        .sum::<u64>()
+        * 4
+        <= whole.figures.pages * 5;
+    let exact = mean(|stream| match stream.pattern {
+        Pattern::Looping => stream.figures.follow_share.unwrap_or(0.0),
+        _ => stream.figures.stride_share,
+    });
+    if !apart && exact < EXACT {
+        return None;
+    }
     let confidence = mean(|stream| stream.confidence) * if held >= COVERED { 1.0 } else { held };
     if whole.pattern.is_ordered() {
         // The streams must be the better explanation: they continue more often than the whole does.

@@ -48,10 +48,10 @@ impl PageString {
         firsts
     }
 
-    /// Pages from the lowest to the highest, without the outermost 1/40 on either side (a single stray page would
-    /// make any span as wide as the object), scaled up to what was left out.
+    /// Pages from the lowest to the highest, without the outermost twelfth on either side (few stray pages would
+    /// make any span as wide as the object), scaled up for what was left out.
     pub(super) fn span(&self) -> f64 {
-        let out = self.pages.len() / 40;
+        let out = self.pages.len() / 12;
         let kept = &self.pages[out..self.pages.len() - out];
         let width = match (kept.first(), kept.last()) {
             (Some(low), Some(high)) => (high - low) as f64 + 1.0,

@@ -42,14 +42,14 @@ pub const GENERATORS: &[Generator] = &[
     }),
     tuned("window that moves", Clustered, |rng, n| {
         let window = rng.between(5, 40);
-        let moves = rng.real(4.0, 12.0) * window as f64 / n as f64;
+        let moves = (rng.real(4.0, 12.0) * window as f64 / n as f64).min(0.5);
         (0..n)
             .map(|at| (at as f64 * moves) as u64 + rng.below(window))
             .collect()
     }),
     tuned("Gaussian drift", Clustered, |rng, n| {
         let deviation = rng.real(3.0, 15.0);
-        let moves = rng.real(10.0, 40.0) * deviation / n as f64;
+        let moves = (rng.real(10.0, 40.0) * deviation / n as f64).min(0.5);
         (0..n)
             .map(|at| (1_000.0 + at as f64 * moves + rng.normal() * deviation) as u64)
             .collect()
@@ -104,11 +104,12 @@ pub const GENERATORS: &[Generator] = &[
         let mut next = 0;
         (0..n)
             .map(|_| {
-                let page = if stack.is_empty() || rng.chance(new) {
+                let depth = rng.geometric(mean) as usize;
+                let page = if depth >= stack.len() || rng.chance(new) {
                     next += 1;
                     next
                 } else {
-                    stack.remove((rng.geometric(mean) as usize).min(stack.len() - 1))
+                    stack.remove(depth)
                 };
                 stack.insert(0, page);
                 page
@@ -117,9 +118,16 @@ pub const GENERATORS: &[Generator] = &[
     }),
     held_out("window that moves slowly", Clustered, |rng, n| {
         let window = rng.between(5, 40);
-        let moves = rng.real(2.0, 4.0) * window as f64 / n as f64;
+        let moves = (rng.real(2.0, 4.0) * window as f64 / n as f64).min(0.5);
         (0..n)
             .map(|at| (at as f64 * moves) as u64 + rng.below(window))
+            .collect()
+    }),
+    held_out("slow Gaussian drift", Clustered, |rng, n| {
+        let deviation = rng.real(3.0, 15.0);
+        let moves = rng.real(3.0, 8.0) * deviation / n as f64;
+        (0..n)
+            .map(|at| (1_000.0 + at as f64 * moves + rng.normal() * deviation) as u64)
             .collect()
     }),
     held_out("clusters by a Markov chain", Clustered, |rng, n| {
@@ -148,7 +156,7 @@ pub const GENERATORS: &[Generator] = &[
             .collect()
     }),
     held_out("each new page a few times soon", Clustered, |rng, n| {
-        let (again, soon) = (rng.between(2, 6), rng.real(5.0, 40.0));
+        let (again, soon) = (rng.between(2, 6), rng.real(5.0, 40.0).min(n as f64 / 60.0));
         let mut timed = Vec::new();
         for page in 0..n as u64 / again {
             let start = (page * again) as f64;
