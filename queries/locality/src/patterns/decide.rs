@@ -13,6 +13,8 @@ pub(super) struct Decided {
     pub(super) pattern: Pattern,
     pub(super) confidence: f64,
     pub(super) figures: Figures,
+    /// Share of the references that the order of an ordered pattern puts exactly where they are.
+    pub(super) exact: f64,
 }
 
 /// A step's answer.
@@ -86,10 +88,15 @@ pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
         let per_run = string.len() as f64 / runs.len().max(1) as f64;
         figures.period_refs = Some((succession.gap as f64 * per_run).round() as u64);
     }
+    let exact = match pattern {
+        Pattern::Looping => succession.exactly,
+        _ => order.adjacent,
+    };
     Decided {
         pattern,
         confidence,
         figures,
+        exact,
     }
 }
 
@@ -226,6 +233,19 @@ fn by_recency(found: &Recency) -> Answer {
         return Some((
             Pattern::Clustered,
             beyond(excess, threshold, 2.0 * threshold + 0.05),
+        ));
+    }
+    // Either alone is sure at four standard errors; lifetimes at three, if ranks say the same at two.
+    let lifetime = found.lifetime;
+    let errors = if excess > 2.0 * found.error {
+        SURE_ERRORS - 1.0
+    } else {
+        SURE_ERRORS
+    };
+    if lifetime.errors < -errors && lifetime.excess < -RANK_EFFECT && excess > 0.0 {
+        return Some((
+            Pattern::Clustered,
+            beyond(-lifetime.errors, errors, 2.0 * errors),
         ));
     }
     let threshold = RANK_LOOP.max(SURE_ERRORS * found.error);

@@ -50,7 +50,9 @@ mod recency;
 mod streams;
 mod string;
 
-use long::Long;
+use long::Pieces;
+use std::borrow::Cow;
+use streams::classify;
 
 /// The verdicts. The names ([`Pattern::name`]) are a contract: they stand in the views `patterns` and `phases`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -247,37 +249,102 @@ pub struct Report {
 /// ```
 #[derive(Debug)]
 pub struct Classifier {
-    all: Long,
-    reads: Long,
-    writes: Long,
+    settings: Settings,
+    /// The references since the last piece ended: all, while there is one piece only.
+    piece: Vec<Touch>,
+    reads: u64,
+    writes: u64,
+    /// What is kept of the pieces that ended: of all references, of reads, of writes.
+    ended: Option<Box<[Pieces; 3]>>,
 }
 
 impl Classifier {
     /// For one object in one window, or in a whole capture.
     pub fn new(settings: Settings) -> Self {
         Self {
-            all: Long::new(settings),
-            reads: Long::new(settings),
-            writes: Long::new(settings),
+            settings,
+            piece: Vec::new(),
+            reads: 0,
+            writes: 0,
+            ended: None,
         }
     }
 
     /// The next page reference to the object.
     pub fn push(&mut self, touch: &Touch) {
-        self.all.push(touch);
-        match touch.access {
-            Access::Read | Access::Exec => self.reads.push(touch),
-            Access::Write => self.writes.push(touch),
+        if self.piece.len() >= self.settings.exact_refs.max(1) {
+            self.end_piece();
+        }
+        self.piece.push(*touch);
+        if touch.access == Access::Write {
+            self.writes += 1;
+        } else {
+            self.reads += 1;
         }
     }
 
+    /// References that have been given.
+    pub fn refs(&self) -> u64 {
+        self.reads + self.writes
+    }
+
     /// The verdicts.
-    pub fn finish(self) -> Report {
-        let both = self.reads.refs() > 0 && self.writes.refs() > 0;
+    pub fn finish(mut self) -> Report {
+        let both = self.reads > 0 && self.writes > 0;
+        if self.ended.is_some() {
+            self.end_piece();
+        }
+        let verdicts = match self.ended {
+            Some(ended) => {
+                let [all, reads, writes] = *ended;
+                [Some(all), both.then_some(reads), both.then_some(writes)]
+                    .map(|pieces| pieces.map(Pieces::finish))
+            }
+            None => of_each(&self.piece, both)
+                .map(|touches| touches.map(|touches| classify(&touches, &self.settings))),
+        };
+        let [all, reads, writes] = verdicts;
         Report {
-            all: self.all.finish(),
-            reads: both.then(|| self.reads.finish()),
-            writes: both.then(|| self.writes.finish()),
+            all: all.unwrap_or_else(|| classify(&[], &self.settings)),
+            reads,
+            writes,
         }
     }
+
+    /// Judges the piece and forgets its references.
+    fn end_piece(&mut self) {
+        let settings = self.settings;
+        let ended = self
+            .ended
+            .get_or_insert_with(|| Box::new([(); 3].map(|()| Pieces::new(settings))));
+        let both = self.reads > 0 && self.writes > 0;
+        let [all, reads, writes] = of_each(&self.piece, both);
+        let [of_all, of_reads, of_writes] = &mut **ended;
+        let verdict = all.map(|touches| of_all.add(&touches));
+        match (reads, writes) {
+            (Some(reads), Some(writes)) => {
+                of_reads.add(&reads);
+                of_writes.add(&writes);
+            }
+            // All are of one class so far, which then has the same verdict.
+            _ => {
+                let class = if self.writes > 0 { of_writes } else { of_reads };
+                if let Some(verdict) = verdict {
+                    class.add_judged(&self.piece, verdict);
+                }
+            }
+        }
+        self.piece.clear();
+    }
+}
+
+/// All references, and where both occur, reads and writes.
+fn of_each(touches: &[Touch], both: bool) -> [Option<Cow<'_, [Touch]>>; 3] {
+    let only = |write: bool| {
+        let wanted = touches
+            .iter()
+            .filter(|touch| (touch.access == Access::Write) == write);
+        both.then(|| Cow::Owned(wanted.copied().collect()))
+    };
+    [Some(Cow::Borrowed(touches)), only(false), only(true)]
 }
