@@ -4,3 +4,4 @@
 //! they find as views. A page is a dense number here (`index` gives it); time is the position in the string (`seq`).
 
 pub mod patterns;
+pub mod phases;
