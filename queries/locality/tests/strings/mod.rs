@@ -7,7 +7,7 @@ mod make;
 mod ordered;
 mod unordered;
 
-pub use make::Rng;
+pub use make::{Rng, sums};
 use pgtrace_locality::patterns::{Access, Classifier, Pattern, Report, Settings, Touch};
 
 /// A way to make strings of one pattern.
