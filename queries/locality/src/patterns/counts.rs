@@ -1,10 +1,17 @@
 //! Popularity: are all pages equally likely, or some much more than others?
 
-/// How references spread over pages.
-#[derive(Debug, Clone, Copy, Default)]
+/// How many pages have how many references.
+#[derive(Debug, Clone)]
 pub(super) struct Counts {
-    /// Share of references that the top tenth of the pages holds (at least one page).
-    pub(super) top_share: f64,
+    /// (references to a page, such pages), ascending.
+    histogram: Vec<(f64, f64)>,
+    refs: f64,
+    pages: f64,
+}
+
+/// What explains the counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Popularity {
     /// Log likelihood that a second group of pages gains over one group and noise, nats.
     pub(super) gain: f64,
     /// Share of the references in the lesser group.
@@ -13,45 +20,59 @@ pub(super) struct Counts {
     pub(super) ratio: f64,
 }
 
+impl Counts {
+    /// From the references to each page.
+    pub(super) fn new(mut of_page: Vec<u32>) -> Self {
+        of_page.sort_unstable();
+        let histogram = of_page
+            .chunk_by(|a, b| a == b)
+            .map(|same| (f64::from(same[0]), same.len() as f64));
+        Self {
+            histogram: histogram.collect(),
+            refs: of_page.iter().map(|&count| f64::from(count)).sum(),
+            pages: of_page.len() as f64,
+        }
+    }
+
+    /// Share of references that the top tenth of the pages holds (at least one page).
+    pub(super) fn top_share(&self) -> f64 {
+        let mut left = (self.pages / 10.0).ceil();
+        let mut held = 0.0;
+        for &(count, pages) in self.histogram.iter().rev() {
+            let taken = pages.min(left);
+            held += taken * count;
+            left -= taken;
+        }
+        if self.refs > 0.0 {
+            held / self.refs
+        } else {
+            0.0
+        }
+    }
+}
+
 /// Most stray references that one group of equally likely pages is allowed, as a share of all.
 const NOISE: f64 = 0.055;
 
 /// Fits the numbers of references a page by one zero-truncated Poisson distribution (equally likely pages) with up to
 /// 5.5 % stray references to pages of their own, and by a mixture of two (expectation maximisation). Zero-truncated:
 /// pages that were never referenced are not seen.
-pub(super) fn counts(mut of_page: Vec<u32>) -> Counts {
-    if of_page.is_empty() {
-        return Counts::default();
+pub(super) fn popularity(counts: &Counts) -> Popularity {
+    let Counts {
+        histogram,
+        refs,
+        pages,
+    } = counts;
+    let (refs, pages) = (*refs, *pages);
+    if pages == 0.0 {
+        return Popularity::default();
     }
-    of_page.sort_unstable();
-    let refs: u64 = of_page.iter().map(|&count| u64::from(count)).sum();
-    let pages = of_page.len() as f64;
-    let top = of_page.len().div_ceil(10);
-    let held: u64 = of_page
-        .iter()
-        .rev()
-        .take(top)
-        .map(|&count| u64::from(count))
-        .sum();
-    let top_share = held as f64 / refs as f64;
-
-    let histogram: Vec<(f64, f64)> = of_page
-        .chunk_by(|a, b| a == b)
-        .map(|same| (f64::from(same[0]), same.len() as f64))
-        .collect();
     let single = (0..=11)
-        .map(|step| {
-            with_noise(
-                &histogram,
-                refs as f64,
-                pages,
-                NOISE * f64::from(step) / 11.0,
-            )
-        })
+        .map(|step| with_noise(histogram, refs, pages, NOISE * f64::from(step) / 11.0))
         .fold(f64::NEG_INFINITY, f64::max);
 
     // Starts from the halves by references, which separates a few hot pages from many cold ones.
-    let (low, high) = halves(&histogram, refs as f64);
+    let (low, high) = halves(histogram, refs);
     let mut groups = [Group::of_mean(low.0), Group::of_mean(high.0)];
     let mut weights = [low.1 / pages, high.1 / pages];
     let mut fitted = f64::NEG_INFINITY;
@@ -59,7 +80,7 @@ pub(super) fn counts(mut of_page: Vec<u32>) -> Counts {
     for _ in 0..60 {
         let mut sums = [(0.0, 0.0); 2]; // (pages, references)
         let mut likelihood = 0.0;
-        for &(count, pages) in &histogram {
+        for &(count, pages) in histogram {
             let logs = [0, 1].map(|g| weights[g].max(1e-300).ln() + groups[g].log_chance(count));
             let top = logs[0].max(logs[1]);
             let total = top + logs.iter().map(|log| (log - top).exp()).sum::<f64>().ln();
@@ -72,7 +93,7 @@ pub(super) fn counts(mut of_page: Vec<u32>) -> Counts {
         }
         for g in [0, 1] {
             weights[g] = sums[g].0 / pages;
-            shares[g] = sums[g].1 / refs as f64;
+            shares[g] = sums[g].1 / refs;
             if sums[g].0 > 1e-9 {
                 groups[g] = Group::of_mean(sums[g].1 / sums[g].0);
             }
@@ -83,8 +104,7 @@ pub(super) fn counts(mut of_page: Vec<u32>) -> Counts {
             break;
         }
     }
-    Counts {
-        top_share,
+    Popularity {
         gain: (fitted.max(single) - single).max(0.0),
         second_share: shares[0].min(shares[1]),
         ratio: groups[1].rate / groups[0].rate.max(1e-9),

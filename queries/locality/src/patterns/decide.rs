@@ -1,6 +1,6 @@
 //! The verdict on one undivided string: the steps of the module's documentation, one function each.
 
-use super::counts::{Counts, counts};
+use super::counts::{Counts, Popularity, popularity};
 use super::distance::Distances;
 use super::order::{Order, order};
 use super::recency::{Recency, Succession, recency, succession};
@@ -24,6 +24,8 @@ type Answer = Option<(Pattern, f64)>;
 const SCAN_FIRSTS: f64 = 0.6;
 /// Strides explain at least this share of the first references. 5 % of stray references take away up to 15 %.
 const SCAN_CHAINED: f64 = 0.6;
+/// From this share of first references next to the one before, a string is not without order.
+const HALF_SCAN: f64 = 0.4;
 /// Re-references that follow succession, in a loop.
 const LOOP_FOLLOW: f64 = 0.55;
 /// That go to the very next page; or:
@@ -52,7 +54,7 @@ pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
     let order = order(&firsts, pages.span());
     let succession = succession(&runs, distinct, &mut distances);
     let ranks = distances.ranks(&pages.ids, distinct);
-    let counts = counts(pages.counts());
+    let counts = Counts::new(pages.counts());
     let repeats = succession.count as f64 / runs.len().max(1) as f64;
     let mut figures = Figures {
         refs: string.len() as u64,
@@ -63,9 +65,7 @@ pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
         direction: direction(&order),
         follow_share: (succession.asked > 0).then_some(succession.follow),
         mean_rank: (ranks.count > 0).then_some(ranks.mean),
-        top_share: counts.top_share,
-        second_share: Some(counts.second_share),
-        popularity_ratio: Some(counts.ratio),
+        top_share: counts.top_share(),
         ..Figures::default()
     };
     let answer = if string.len() < settings.min_refs.max(3) {
@@ -74,11 +74,16 @@ pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
         by_succession(&succession, repeats, distinct)
             .or_else(|| by_order(&order, repeats, &mut figures))
             .or_else(|| few_pages(distinct, &counts))
-            .or_else(|| once(&pages, &runs, repeats, &counts))
             .or_else(|| {
+                let groups = popularity(&counts);
+                figures.second_share = Some(groups.second_share);
+                figures.popularity_ratio = Some(groups.ratio);
+                if let Some(answer) = once(&pages, &runs, repeats, &groups) {
+                    return Some(answer);
+                }
                 let recency = recency(&pages.ids, ranks, distinct, &mut distances);
                 figures.shuffled_rank = Some(recency.shuffled);
-                by_recency(&recency).or_else(|| by_popularity(&counts, &recency))
+                by_recency(&recency).or_else(|| by_popularity(&groups, &recency))
             })
     };
     let (pattern, confidence) = answer.unwrap_or((Pattern::Unknown, 0.3));
@@ -98,6 +103,23 @@ pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
         figures,
         exact,
     }
+}
+
+/// Whether the order of a string could be judged sequential, strided or looping; much faster than the verdict.
+pub(super) fn has_order(string: &[u64]) -> bool {
+    let pages = PageString::new(string);
+    let runs = pages.runs();
+    let distinct = pages.pages.len();
+    let succession = succession(&runs, distinct, &mut Distances::default());
+    let repeats = succession.count as f64 / runs.len().max(1) as f64;
+    let answer = by_succession(&succession, repeats, distinct).or_else(|| {
+        by_order(
+            &order(&pages.firsts(), pages.span()),
+            repeats,
+            &mut Figures::default(),
+        )
+    });
+    answer.is_some_and(|(pattern, _)| pattern.is_ordered())
 }
 
 /// Confidence of a figure at or beyond its threshold: one half there, near 1 from `sure` on.
@@ -174,14 +196,15 @@ fn by_order(order: &Order, repeats: f64, figures: &mut Figures) -> Answer {
         figures.stride = Some(sign);
         return Some((Pattern::Sequential, scan.min(beyond(swept_far, 0.9, 0.96))));
     }
-    None
+    // Partly a scan, partly something else: neither says what the string is.
+    (order.adjacent >= HALF_SCAN).then_some((Pattern::Unknown, 0.5))
 }
 
 /// Two or three pages have no order and hardly a rank; only their popularity shows.
 fn few_pages(distinct: usize, counts: &Counts) -> Answer {
     match distinct {
         0 | 1 => Some((Pattern::Unknown, 0.3)),
-        2 | 3 if counts.top_share >= 0.8 => Some((Pattern::Skewed, 0.6)),
+        2 | 3 if counts.top_share() >= 0.8 => Some((Pattern::Skewed, 0.6)),
         2 | 3 => Some((Pattern::Unknown, 0.4)),
         _ => None,
     }
@@ -194,12 +217,12 @@ const SKEW_GAIN: f64 = 4.0;
 /// How many times as popular the upper group's pages have to be.
 const SKEW_RATIO: f64 = 1.7;
 
-fn is_skewed(counts: &Counts) -> bool {
-    counts.gain >= SKEW_GAIN && counts.ratio >= SKEW_RATIO && counts.second_share >= SECOND_SHARE
+fn is_skewed(groups: &Popularity) -> bool {
+    groups.gain >= SKEW_GAIN && groups.ratio >= SKEW_RATIO && groups.second_share >= SECOND_SHARE
 }
 
-fn once(pages: &PageString, runs: &[u32], repeats: f64, counts: &Counts) -> Answer {
-    if repeats > ONE_SHOT_REPEATS || is_skewed(counts) {
+fn once(pages: &PageString, runs: &[u32], repeats: f64, groups: &Popularity) -> Answer {
+    if repeats > ONE_SHOT_REPEATS || is_skewed(groups) {
         return None;
     }
     let refs = runs.len() as f64;
@@ -209,6 +232,12 @@ fn once(pages: &PageString, runs: &[u32], repeats: f64, counts: &Counts) -> Answ
     let odds = seen * (1.0 / ONE_SHOT_NOISE).ln() - meetings * (1.0 - ONE_SHOT_NOISE);
     if odds <= 0.0 {
         return Some((Pattern::OneShot, beyond(-odds, -0.5, 4.0)));
+    }
+    // Noise may also go back to pages that were referenced: more meetings than ONE_SHOT_NOISE has, but fewer than a
+    // uniform string's, whose span may have been taken a quarter too small.
+    let least = 0.75 * meetings - 2.5 * meetings.sqrt();
+    if seen < least {
+        return Some((Pattern::OneShot, 0.85));
     }
     // More meetings than a uniform string has: the pages are few among many, or some are preferred.
     if seen > 3.0 * meetings + 3.0 {
@@ -258,7 +287,7 @@ fn by_recency(found: &Recency) -> Answer {
     None
 }
 
-fn by_popularity(counts: &Counts, recency: &Recency) -> Answer {
+fn by_popularity(groups: &Popularity, recency: &Recency) -> Answer {
     if recency.ranks.count < 8 {
         return None;
     }
@@ -266,14 +295,14 @@ fn by_popularity(counts: &Counts, recency: &Recency) -> Answer {
     let near = (recency.excess().abs() / RANK_EFFECT.max(RANK_ERRORS * recency.error)).min(1.0);
     let near = near.max(-recency.lifetime.errors / SURE_ERRORS).min(1.0);
     let calm = 0.98 - 0.4 * (near - 0.5).max(0.0);
-    if is_skewed(counts) {
-        let sure = beyond(counts.gain, SKEW_GAIN, 15.0)
-            .min(beyond(counts.ratio, SKEW_RATIO, 2.5))
-            .min(beyond(counts.second_share, SECOND_SHARE, 0.15));
+    if is_skewed(groups) {
+        let sure = beyond(groups.gain, SKEW_GAIN, 15.0)
+            .min(beyond(groups.ratio, SKEW_RATIO, 2.5))
+            .min(beyond(groups.second_share, SECOND_SHARE, 0.15));
         return Some((Pattern::Skewed, sure.min(calm)));
     }
-    let even = if counts.gain < SKEW_GAIN {
-        1.0 - counts.gain / 8.0
+    let even = if groups.gain < SKEW_GAIN {
+        1.0 - groups.gain / 8.0
     } else {
         0.8
     };

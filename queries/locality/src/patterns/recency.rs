@@ -120,7 +120,7 @@ impl Recency {
 }
 
 /// References that all shuffles of one string may take together, in steps of a round; two at least.
-const SHUFFLED_REFS: usize = 8192;
+const SHUFFLED_REFS: usize = 4096;
 
 pub(super) fn recency(
     ids: &[u32],
@@ -128,7 +128,7 @@ pub(super) fn recency(
     pages: usize,
     distances: &mut Distances,
 ) -> Recency {
-    let rounds = (SHUFFLED_REFS / ids.len().max(1)).clamp(2, 16);
+    let rounds = (SHUFFLED_REFS / ids.len().max(1)).clamp(2, 8);
     let mut rng = Rng(ids.len() as u64);
     let mut shuffled = ids.to_vec();
     let (mut sum, mut deviation) = (0.0, 0.0);

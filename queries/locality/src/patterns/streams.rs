@@ -1,6 +1,6 @@
 //! Streams that the thread or the instruction tells apart.
 
-use super::decide::{Decided, decide};
+use super::decide::{Decided, decide, has_order};
 use super::{Pattern, Settings, Stream, Touch, Verdict};
 
 /// Streams in one object; more threads than this are judged together only.
@@ -114,6 +114,10 @@ fn divide(
     let held: usize = groups.iter().map(|(_, pages)| pages.len()).sum();
     if !(2..=MOST_STREAMS).contains(&groups.len()) || (held as f64) < COVERED * touches.len() as f64
     {
+        return None;
+    }
+    // Only streams that have an order better the whole.
+    if !groups.iter().any(|(_, pages)| has_order(pages)) {
         return None;
     }
     let judged = groups.into_iter().map(|(key, pages)| Judged {

@@ -5,6 +5,7 @@
 
 mod make;
 mod ordered;
+mod second;
 mod unordered;
 
 pub use make::{Rng, sums};
@@ -25,6 +26,7 @@ pub fn generators() -> Vec<Generator> {
     ordered::GENERATORS
         .iter()
         .chain(unordered::GENERATORS)
+        .chain(second::GENERATORS)
         .copied()
         .collect()
 }
@@ -97,6 +99,9 @@ pub fn reports(strings: &[Labelled], rng: &mut Rng) -> Vec<Report> {
 pub struct Tally {
     /// (generator, said, confidence).
     pub verdicts: Vec<(Generator, Pattern, f64)>,
+    /// References classified, and the time that took.
+    pub refs: usize,
+    pub took: std::time::Duration,
 }
 
 impl Tally {
@@ -114,7 +119,14 @@ impl Tally {
                 .drain(..objects)
                 .map(|generator| labelled(generator, &mut rng, noise))
                 .collect();
-            for (string, report) in strings.iter().zip(reports(&strings, &mut rng)) {
+            let started = std::time::Instant::now();
+            let reports = reports(&strings, &mut rng);
+            tally.took += started.elapsed();
+            tally.refs += strings
+                .iter()
+                .map(|string| string.pages.len())
+                .sum::<usize>();
+            for (string, report) in strings.iter().zip(reports) {
                 tally
                     .verdicts
                     .push((string.generator, report.all.pattern, report.all.confidence));
