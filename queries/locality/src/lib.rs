@@ -5,6 +5,8 @@
 
 pub mod gaps;
 pub mod index;
+pub mod patterns;
+pub mod phases;
 pub mod recency;
 pub mod relation;
 pub mod reuse;

@@ -1,0 +1,67 @@
+//! A reference string with dense page numbers, and what can be counted on it in one pass.
+
+/// A string of page references: `ids[i]` is the rank of the i-th referenced page among the distinct pages in ascending
+/// order, `pages[id]` the page itself. Ranks keep the order of pages, so they do for order as well as for identity.
+#[derive(Debug)]
+pub(super) struct PageString {
+    pub(super) ids: Vec<u32>,
+    pub(super) pages: Vec<u64>,
+}
+
+impl PageString {
+    pub(super) fn new(string: &[u64]) -> Self {
+        let mut pages = string.to_vec();
+        pages.sort_unstable();
+        pages.dedup();
+        let ids = string
+            .iter()
+            .map(|page| pages.partition_point(|known| known < page) as u32)
+            .collect();
+        Self { ids, pages }
+    }
+
+    /// References to each page.
+    pub(super) fn counts(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.pages.len()];
+        for &id in &self.ids {
+            counts[id as usize] += 1;
+        }
+        counts
+    }
+
+    /// The string with the same page in a row taken once.
+    pub(super) fn runs(&self) -> Vec<u32> {
+        let mut runs = self.ids.clone();
+        runs.dedup();
+        runs
+    }
+
+    /// The pages in the order of their first references.
+    pub(super) fn firsts(&self) -> Vec<u64> {
+        let mut seen = vec![false; self.pages.len()];
+        let mut firsts = Vec::with_capacity(self.pages.len());
+        for &id in &self.ids {
+            if !std::mem::replace(&mut seen[id as usize], true) {
+                firsts.push(self.pages[id as usize]);
+            }
+        }
+        firsts
+    }
+
+    /// Pages from the lowest to the highest, without the outermost twelfth on either side (few stray pages would
+    /// make any span as wide as the object), scaled up for what was left out.
+    pub(super) fn span(&self) -> f64 {
+        let out = self.pages.len() / 12;
+        let kept = &self.pages[out..self.pages.len() - out];
+        let width = match (kept.first(), kept.last()) {
+            (Some(low), Some(high)) => (high - low) as f64 + 1.0,
+            _ => 1.0,
+        };
+        width * self.pages.len() as f64 / kept.len().max(1) as f64
+    }
+}
+
+/// Difference of two pages as a step; wraps where page numbers are nonsense.
+pub(super) fn step(from: u64, to: u64) -> i64 {
+    to.wrapping_sub(from) as i64
+}
