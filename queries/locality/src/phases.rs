@@ -110,7 +110,10 @@ impl Phases {
 
     /// Bytes that page sets take, about.
     pub fn bytes(&self) -> usize {
-        let open = self.open.as_ref().map_or(0, |open| open.pages.kept() + open.last.pages.kept());
+        let open = self
+            .open
+            .as_ref()
+            .map_or(0, |open| open.pages.kept() + open.last.pages.kept());
         (self.remembered_pages + open) * 8
     }
 

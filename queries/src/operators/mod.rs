@@ -12,6 +12,8 @@ mod names;
 mod page_gaps;
 mod pages;
 mod pass;
+mod patterns;
+mod phases;
 mod plan;
 mod references;
 mod relation;
@@ -20,6 +22,7 @@ mod sampled;
 mod spans;
 mod table;
 mod texts;
+mod touches;
 mod windows;
 
 use std::fmt::Debug;
@@ -73,8 +76,10 @@ pub(crate) trait Operator: Debug + Send + Sync {
 type Make = fn(&[ScalarValue]) -> Result<Arc<dyn Operator>>;
 
 /// The operators: name, and how to make one.
-const ALL: [(&str, Make); 10] = [
+const ALL: [(&str, Make); 12] = [
     (page_gaps::NAME, page_gaps::make),
+    (patterns::NAME, patterns::make),
+    (phases::NAME, phases::make),
     (relation::PAIR, relation::pair),
     (relation::MATRIX, relation::matrix),
     (reuse::DISTANCES, reuse::distances),
