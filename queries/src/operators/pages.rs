@@ -128,6 +128,8 @@ impl<S: Summary> PageTable<S> {
             let hash = mix(key.page ^ (u64::from(key.object) << 44)) >> (self.level * 5);
             parts[hash as usize % PARTS].put(key, &self.states[id as usize])?;
         }
+        let pages = self.states.len();
+        memory.spilled(pages, pages * (S::WORDS + 2) * 8);
         self.index.clear_pages();
         self.states = Vec::new();
         Ok(())
