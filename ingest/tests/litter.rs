@@ -58,9 +58,13 @@ fn stands_still(child: &Child) {
     let runs = |task: fs::DirEntry| {
         // A thread that ended meanwhile runs no more. The state is the first word behind the name.
         let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T'))
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| !rest.starts_with('T'))
     };
-    while fs::read_dir(&tasks).unwrap().any(|task| runs(task.unwrap())) {
+    while fs::read_dir(&tasks)
+        .unwrap()
+        .any(|task| runs(task.unwrap()))
+    {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
