@@ -179,6 +179,42 @@ impl Dataset {
         Ok(dataset)
     }
 
+    /// A new dataset in a local folder that nobody looks into yet: nothing is written but the folder.
+    pub(crate) fn unborn(folder: &FsPath, new: Manifest) -> Result<Self, DatasetError> {
+        let location = folder.display().to_string();
+        let (store, prefix) = connect_folder(&location, folder, true)?;
+        Ok(Self {
+            location,
+            store,
+            prefix,
+            folder: Some(folder.to_owned()),
+            manifest: new,
+        })
+    }
+
+    /// Lays out a dataset that holds nothing yet as `new` says.
+    pub(crate) fn lay_out(&mut self, new: Manifest) {
+        self.manifest.partition_by = new.partition_by;
+        self.manifest.slice_rows = new.slice_rows;
+    }
+
+    /// Writes a manifest of [`Dataset::unborn`] where it belongs. Nothing is synced: whoever puts the folder where others
+    /// look does that.
+    pub(crate) fn write_unsynced(&mut self, next: &Manifest) -> Result<(), DatasetError> {
+        let name = format!("{}/{}", manifest::FOLDER, Manifest::file_name(next.version));
+        let json = next
+            .to_json()
+            .map_err(|cause| self.manifest_error(&self.path(&name), cause))?;
+        let root = self.folder.clone().unwrap_or_default();
+        let written = std::fs::create_dir_all(root.join(manifest::FOLDER))
+            .and_then(|()| std::fs::write(root.join(&name), json));
+        written.map_err(|cause| DatasetError::File {
+            location: self.location.clone(),
+            path: name,
+            cause,
+        })
+    }
+
     /// Reads the newest manifest again, after [`DatasetError::Conflict`].
     ///
     /// # Errors
@@ -436,7 +472,7 @@ async fn first_inhabitant(
 }
 
 /// The folder that a location names; `None`: it is no local one.
-fn folder_of(location: &str) -> Option<PathBuf> {
+pub(crate) fn folder_of(location: &str) -> Option<PathBuf> {
     let folder = match Url::parse(location) {
         Ok(url) if location.contains("://") => match url.scheme() {
             "file" => url.to_file_path().ok()?,

@@ -1,16 +1,20 @@
 //! SQL over pgtrace datasets.
 //!
 //! [`session::Session`] opens a dataset and answers SQL: its base tables are read through the manifest
-//! (module `table`), its [`views`] come from `sql/PACKAGE/NAME.sql`. [`output`] writes results,
+//! (module `table`), its [`views`] come from `sql/PACKAGE/NAME.sql`. [`derive`] makes datasets
+//! of a dataset's rows (cut, filter, split), [`output`] writes results,
 //! [`shell`] is the interactive side of the binary `pgtrace-sql`.
 
+pub mod derive;
 pub mod describe;
 mod error;
+mod functions;
 mod older;
 mod operators;
 pub mod output;
 mod pool;
 mod prune;
+pub mod range;
 mod reader;
 pub mod run;
 pub mod session;

@@ -1,10 +1,10 @@
-//! `pgtrace-sql DATASET`: asks a pgtrace dataset in SQL.
+//! `pgtrace-sql`: asks a pgtrace dataset in SQL, and makes datasets of its rows.
 
 mod cli;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use pgtrace_capture::help_files::{self, More};
 use pgtrace_sql::Error;
 
@@ -12,10 +12,28 @@ use pgtrace_sql::Error;
 ///
 /// Without -c and -f, statements come from an interactive shell, or from stdin when that is no terminal.
 #[derive(Parser)]
-#[command(name = "pgtrace-sql", version, after_help = EXAMPLES)]
+#[command(
+    name = "pgtrace-sql",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = EXAMPLES
+)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     query: cli::query::QueryArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a dataset of the references of a stretch of time or of numbers.
+    #[command(after_help = CUT)]
+    Cut(Box<cli::derive::CutArgs>),
+    /// Makes a dataset of the references that are so: of a process, a file, an event, or anything SQL can say.
+    #[command(after_help = FILTER)]
+    Filter(Box<cli::derive::FilterArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -24,8 +42,38 @@ Examples:
   pgtrace-sql trace.ds -c 'SELECT * FROM hot_files LIMIT 10'
   pgtrace-sql trace.ds --format csv -c 'SELECT * FROM page_irf' > irf.csv
   pgtrace-sql trace.ds --memory 4GiB --spill-dir /scratch -f report.sql
+  pgtrace-sql cut trace.ds --time 2s..5s --to cut.ds
+  pgtrace-sql filter trace.ds --path '/data/*' --to data.ds
 
-Exit status: 0 done, 2 error. What a recording lost is in the table losses; a note on stderr says if any.";
+Exit status: 0 done, 2 error; of cut and filter also 1: done, but references were lost in that time.
+What a recording lost is in the table losses; a note on stderr says if any.
+A dataset called like a command is ./cut.";
+
+/// What the result of each command is.
+macro_rules! result {
+    ($examples:literal) => {
+        concat!(
+            "The result is a dataset: it keeps the capture's own seq, and what belongs to its references - processes and their parents, \
+objects, mappings, marks, losses of that time. Files whose rows are all asked for are shared by a link, not copied; only \
+others are written anew. Nobody sees a part of it: it is there when it is whole, and a killed run leaves nothing once \
+another has run.\n\n\
+Exit status: 0 done; 1 done, but references were lost in that time; 2 error, and nothing was made.\n\nExamples:\n",
+            $examples
+        )
+    };
+}
+
+const CUT: &str = result!(
+    "  pgtrace-sql cut trace.ds --time 2s..5s --to cut.ds
+  pgtrace-sql cut trace.ds --time 2026-01-02T03:04:05.. --to rest.ds
+  pgtrace-sql cut trace.ds --seq ..1000000 --to first.ds"
+);
+
+const FILTER: &str = result!(
+    "  pgtrace-sql filter trace.ds --path '/data/*' --event fault,retouch --to data.ds
+  pgtrace-sql filter trace.ds --pid 154,155 --time 2s..5s --to two.ds
+  pgtrace-sql filter trace.ds --where \"cgroup LIKE '/user%' AND page < 100\" --to users.ds"
+);
 
 /// What the man page says besides.
 const MORE: More<'_> = More {
@@ -43,8 +91,14 @@ fn main() -> ExitCode {
     }
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    match cli::query::run(&cli.query, &matches) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match cli.command {
+        Some(Command::Cut(args)) => cli::derive::cut(*args),
+        Some(Command::Filter(args)) => cli::derive::filter(*args),
+        None => cli::query::run(&cli.query, &matches).map(|()| false),
+    };
+    match done {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::from(1),
         Err(e) if e.downcast_ref::<Error>().is_some_and(Error::is_closed_pipe) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("pgtrace-sql: {e:#}");

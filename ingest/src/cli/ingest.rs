@@ -1,6 +1,6 @@
 //! Ingest itself: what `pgtrace-ingest` does without a command's name.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pgtrace_capture::units;
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
+use pgtrace_ingest::progress;
 use pgtrace_ingest::source::kind::{self, KINDS, Kind, prepare};
 
 /// What to ingest, and how.
@@ -95,7 +95,7 @@ pub(crate) fn run(args: IngestArgs) -> anyhow::Result<bool> {
     };
     let from = args.from.as_deref().and_then(kind::by_name);
     let prepared = prepare(&args.raw, from, &settings)?;
-    let bar = progress_bar();
+    let bar = progress::bar();
     let read = AtomicU64::new(0);
     let report = ingest(&prepared.raw, &to, &options, &|progress| match progress {
         Progress::Surveyed(bytes) => {
@@ -111,14 +111,4 @@ pub(crate) fn run(args: IngestArgs) -> anyhow::Result<bool> {
     // Words nobody reads are no reason to fail.
     let _ = write!(std::io::stderr(), "{report}");
     Ok(report.has_losses())
-}
-
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-    }
-    let style = ProgressStyle::with_template(
-        "{msg}{bar:30} {human_pos} of {human_len} references, {per_sec}, {eta} left",
-    );
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
