@@ -5,10 +5,14 @@
 //! [`shell`] is the interactive side of the binary `pgtrace-sql`.
 
 pub mod describe;
+pub mod diagnose;
 mod error;
+mod keywords;
+mod lexer;
 mod older;
 pub mod output;
 mod pool;
+mod progress;
 mod prune;
 mod reader;
 pub mod run;
@@ -17,6 +21,7 @@ pub mod shell;
 pub mod statements;
 mod stats;
 mod table;
+pub mod variables;
 pub mod views;
 
 pub use error::Error;
