@@ -216,12 +216,14 @@ fn syntax(sql: &str, text: &str, names: &Names) -> Found {
     let code = || pieces(sql).filter(Piece::is_code);
     let stopped = code().find(|p| p.range().contains(&at));
     let misspelt = |piece: &Piece<'_>| {
-        let unknown =
-            piece.kind == Kind::Word && !keywords::is_keyword(piece.text) && !names.has(piece.text);
+        let unknown = piece.kind == Kind::Word
+            && piece.text.len() > 2
+            && !keywords::is_keyword(piece.text)
+            && !names.has(piece.text);
         closest(piece.text, keywords::words()).filter(|_| unknown)
     };
     let before = code().take_while(|p| p.at < at).last();
-    let found = stopped.iter().chain(&before);
+    let found = before.iter().chain(&stopped);
     let found = found.filter_map(|piece| Some((piece.range(), misspelt(piece)?)));
     match found.clone().next() {
         Some((at, keyword)) => Found {

@@ -128,13 +128,23 @@ impl Error {
         }
     }
 
-    /// The same, said to be of a script; its excerpt counts lines from the script's `line`.
+    /// The same, said to be of a script, where its statement begins on `line`.
     #[must_use]
-    pub fn in_script(mut self, place: String, line: usize) -> Error {
+    pub fn in_script(mut self, script: &str, line: usize) -> Error {
         self.move_lines(line.saturating_sub(1));
+        let line = self.line().unwrap_or(line);
         Error::Script {
-            place,
+            place: format!("{script}, line {line}"),
             error: Box::new(self),
+        }
+    }
+
+    /// Line of the excerpt, if there is one.
+    pub(crate) fn line(&self) -> Option<usize> {
+        match self {
+            Error::At { excerpt, .. } => Some(excerpt.line),
+            Error::Hinted { error, .. } => error.line(),
+            _ => None,
         }
     }
 
@@ -246,26 +256,43 @@ pub(crate) fn closest<'a>(
     name: &str,
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<&'a str> {
-    use datafusion::common::utils::datafusion_strsim::levenshtein;
     let name = name.to_lowercase();
-    let slips = name.chars().count() / 3 + 1;
+    let length = name.chars().count();
+    let slips = if length < 4 { 1 } else { length / 3 + 1 };
     let near = known
         .clone()
-        .map(|k| (levenshtein(&name, &k.to_lowercase()), k))
-        .filter(|(distance, _)| (1..=slips).contains(distance))
+        .map(|k| (distance(&name, &k.to_lowercase()), k))
+        .filter(|((distance, _), _)| (1..=slips).contains(distance))
         .min();
     let form = |k: &&str| {
-        let (k, min) = (k.to_lowercase(), 3);
-        k.len() >= min
-            && name.len() >= min
-            && k != name
-            && (k.starts_with(&name) || name.starts_with(&k))
+        let k = k.to_lowercase();
+        let (short, long) = if k.len() < length {
+            (&k, &name)
+        } else {
+            (&name, &k)
+        };
+        short.len() >= 3 && short != long && long.starts_with(short.as_str())
     };
     near.map(|(_, k)| k).or_else(|| {
         known
             .filter(form)
             .min_by_key(|k| k.len().abs_diff(name.len()))
     })
+}
+
+/// Slips from one word to the other; letters in another order are one. Then the difference in length.
+fn distance(a: &str, b: &str) -> (usize, usize) {
+    use datafusion::common::utils::datafusion_strsim::levenshtein;
+    let letters = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let slips = match levenshtein(a, b) {
+        2 if letters(a) == letters(b) => 1,
+        slips => slips,
+    };
+    (slips, a.len().abs_diff(b.len()))
 }
 
 #[cfg(test)]
@@ -277,6 +304,11 @@ mod tests {
         let known = || ["refs", "page_irf", "hot_files"].into_iter();
         assert_eq!(closest("pageirf", known()), Some("page_irf"));
         assert_eq!(closest("Ref", known()), Some("refs"));
+        assert_eq!(
+            closest("cuont", ["cot", "count"].into_iter()),
+            Some("count")
+        );
+        assert_eq!(closest("pid", ["AND"].into_iter()), None);
         assert_eq!(closest("refs", known()), None);
         assert_eq!(closest("zzzzzz", known()), None);
         assert_eq!(closest("references", known()), None);

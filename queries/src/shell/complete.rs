@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use reedline::{Completer, CompletionResult, Span, Suggestion};
 
 use super::complete_command;
-use crate::keywords::{PHRASES, is_keyword};
+use crate::keywords::{PHRASES, is_common, is_no_alias};
 use crate::lexer::{Kind, Piece, pieces};
 
 /// A table or view: its line of documentation, and its columns with theirs.
@@ -150,7 +150,7 @@ impl<'a> Statement<'a> {
                 in_from = true;
             } else if !(in_from && piece.text == ",") {
                 // Behind the first name of a list comes an alias or a comma; a keyword ends it.
-                in_from &= !is_keyword(piece.text) || is("as");
+                in_from &= !is_no_alias(piece.text);
                 continue;
             }
             let name = text(i + 1);
@@ -161,7 +161,7 @@ impl<'a> Statement<'a> {
             };
             let alias = code
                 .get(next)
-                .filter(|p| p.kind == Kind::Word && !is_keyword(p.text));
+                .filter(|p| p.kind == Kind::Word && !is_no_alias(p.text));
             relations.push((alias.map_or(name, |p| p.text), name));
         }
         Statement { relations }
@@ -182,7 +182,10 @@ impl<'a> Statement<'a> {
             return previous != "desc" || head.len() == 1;
         }
         // FROM a, |
-        let keyword = head.iter().rev().find(|p| is_keyword(p.text));
+        let keyword = head
+            .iter()
+            .rev()
+            .find(|p| is_common(p.text) && !p.text.eq_ignore_ascii_case("as"));
         previous == "," && keyword.is_some_and(|p| p.text.eq_ignore_ascii_case("from"))
     }
 }
@@ -294,7 +297,7 @@ pub(super) mod tests {
             ("SELECT irf| FROM refs", none.as_slice()),
             ("SELECT irf| FROM page_irf", &["irf_rate"]),
             ("SELECT r.| FROM refs AS r, page_irf i", &["seq", "page"]),
-            ("SELECT i.p| FROM refs r, page_irf i WHERE 1", &["page"]),
+            ("SELECT m.p| FROM refs r, page_irf m WHERE 1", &["page"]),
             ("SELECT page_irf.i|", &["irf_rate"]),
             ("SELECT * FROM refs r WHERE re|", &["refs"]),
             (

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use reedline::{
-    ColumnarMenu, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Prompt,
+    ColumnarMenu, Emacs, FileBackedHistory, InputMode, KeyCode, KeyModifiers, MenuBuilder, Prompt,
     PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, ValidationResult,
     Validator, default_emacs_keybindings,
 };
@@ -33,7 +33,9 @@ pub(super) fn editor(catalog: &Shared, stop: &Arc<AtomicBool>, folder: &Path) ->
         KeyCode::Tab,
         ReedlineEvent::UntilFound(complete),
     );
-    let menu = ColumnarMenu::default().with_name("completion");
+    let menu = ColumnarMenu::default()
+        .with_name("completion")
+        .with_input_mode(InputMode::FullBuffer); // FROM stands behind the columns it explains
     let completer = SqlCompleter {
         catalog: Arc::clone(catalog),
     };

@@ -3,7 +3,7 @@
 use reedline::{Color, Highlighter, StyledText};
 
 use super::complete::Shared;
-use crate::keywords::is_keyword;
+use crate::keywords::is_common;
 use crate::lexer::{Kind, pieces};
 
 /// Colours SQL by what it is made of.
@@ -25,7 +25,7 @@ impl Highlighter for SqlHighlighter {
         for piece in pieces(line) {
             let style = match piece.kind {
                 Kind::Word if catalog.relations.contains_key(piece.text) => Color::Cyan.bold(),
-                Kind::Word if is_keyword(piece.text) => Color::Blue.bold(),
+                Kind::Word if is_common(piece.text) => Color::Blue.bold(),
                 Kind::Text if piece.closed => Color::Green.normal(),
                 Kind::Number => Color::Yellow.normal(),
                 Kind::Comment => Color::DarkGray.normal(),

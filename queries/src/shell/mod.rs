@@ -131,8 +131,8 @@ impl<'a> Shell<'a> {
                     return Err(e);
                 }
                 Err(e) => {
-                    let place = format!("{name}, statement {}, line {}", i + 1, item.line);
-                    return Err(e.in_script(place, item.line));
+                    let place = format!("{name}, statement {}", i + 1);
+                    return Err(e.in_script(&place, item.line));
                 }
             }
         }
@@ -359,7 +359,7 @@ impl Shell<'_> {
                 Ok(Next::Line) => {}
                 Ok(Next::Quit) => return Ok(Next::Quit),
                 Err(e) if e.is_closed_pipe() => return Err(e),
-                Err(e) => complain(&e.in_script(format!("{name}, line {}", item.line), item.line)),
+                Err(e) => complain(&e.in_script(&name, item.line)),
             }
         }
         Ok(Next::Line)

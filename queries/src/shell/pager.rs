@@ -34,7 +34,8 @@ pub(crate) struct Paged {
 impl Paged {
     /// A writer for the terminal with this pager.
     pub(crate) fn new(pager: String) -> Paged {
-        let screen = crossterm::terminal::size().unwrap_or((80, 24));
+        let size = crossterm::terminal::size().ok();
+        let screen = size.filter(|&(w, h)| w > 0 && h > 0).unwrap_or((80, 24));
         Paged {
             pager,
             screen: (screen.0.into(), screen.1.into()),
