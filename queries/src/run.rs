@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
@@ -31,7 +34,8 @@ pub struct How {
     pub progress: bool,
 }
 
-/// Runs one statement and writes its result to `out`. SIGINT and SIGTERM stop the statement, not the process.
+/// Runs one statement on `threads` and writes its result to `out`. SIGINT and SIGTERM stop the statement, not
+/// the process: the caller's own runtime sees them, even while every one of the threads computes.
 ///
 /// # Errors
 /// What is wrong with the statement, what failed while it ran, or [`Error::Interrupted`].
@@ -39,6 +43,7 @@ pub async fn statement(
     session: &Session,
     sql: &str,
     how: How,
+    threads: &Handle,
     out: &mut (dyn Write + Send),
 ) -> Result<Written, Error> {
     let progress = Progress::new(how.progress);
@@ -47,7 +52,7 @@ pub async fn statement(
         out,
         progress: Some(progress.clone()).filter(|_| on_terminal),
     };
-    let mut running = Running::start(session, sql);
+    let mut running = Running::start(session, sql, threads);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Terminal)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Terminal)?;
     let written = tokio::select! {
@@ -110,12 +115,12 @@ enum Message {
 }
 
 impl Running {
-    fn start(session: &Session, sql: &str) -> Running {
+    fn start(session: &Session, sql: &str, threads: &Handle) -> Running {
         let (sender, messages) = channel(1); // who reads slowly holds the query back
         let work = work(session.context().clone(), sql.to_owned(), sender);
         Running {
             messages,
-            work: tokio::spawn(work),
+            work: threads.spawn(work),
         }
     }
 
@@ -144,7 +149,7 @@ async fn work(
 ) -> Result<(), DataFusionError> {
     let frame = context.sql(&sql).await?;
     let task = Arc::new(frame.task_ctx());
-    let plan = frame.create_physical_plan().await?;
+    let plan = stoppable(frame.create_physical_plan().await?)?;
     let mut rows = datafusion::physical_plan::execute_stream(Arc::clone(&plan), task)?;
     let mut open = sender
         .send(Message::Started(rows.schema(), plan))
@@ -154,4 +159,17 @@ async fn work(
         open = sender.send(Message::Rows(batch?)).await.is_ok();
     }
     Ok(())
+}
+
+/// Makes joins pause between batches. The engine lets a plan pause where its sources are read, but a join can
+/// make millions of rows from what it has read: it would not notice for hours that nobody wants them.
+fn stoppable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let paused = plan.transform_up(|plan| {
+        Ok(if plan.name().ends_with("JoinExec") {
+            Transformed::yes(Arc::new(CooperativeExec::new(plan)))
+        } else {
+            Transformed::no(plan)
+        })
+    });
+    Ok(paused?.data)
 }

@@ -11,6 +11,7 @@ use pgtrace_sql::session::{Options, Session};
 use pgtrace_sql::shell::Shell;
 use pgtrace_sql::variables::Variables;
 use pgtrace_sql::{Error, shell};
+use tokio::runtime::Handle;
 
 use super::memory;
 
@@ -67,8 +68,20 @@ pub(crate) fn run(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting threads")?;
-    let scripts = scripts(cli, matches)?;
-    let session = runtime.block_on(Session::open(dataset, &options))?;
+    let done = scripts(cli, matches).and_then(|scripts| {
+        let session = runtime.block_on(Session::open(dataset, &options))?;
+        ask(cli, scripts, &session, runtime.handle())
+    });
+    runtime.shutdown_background(); // a stopped query may still compute, and nobody waits for it
+    done
+}
+
+fn ask(
+    cli: &QueryArgs,
+    scripts: Vec<Script>,
+    session: &Session,
+    runtime: &Handle,
+) -> anyhow::Result<()> {
     let settings = shell::Settings {
         format: cli.format,
         output: cli.output.clone(),
@@ -77,9 +90,9 @@ pub(crate) fn run(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<()> {
         rc: !cli.no_rc,
     };
     if scripts.is_empty() && std::io::stdin().is_terminal() {
-        return Ok(shell::interactive(&session, &settings, runtime.handle())?);
+        return Ok(shell::interactive(session, &settings, runtime)?);
     }
-    let mut shell = Shell::new(&session, &settings, runtime.handle())?;
+    let mut shell = Shell::new(session, &settings, runtime)?;
     for Script { name, text } in if scripts.is_empty() {
         vec![stdin()?]
     } else {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use reedline::Signal;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::command::Command;
@@ -72,7 +72,10 @@ pub enum Next {
 /// Runs statements and commands.
 pub struct Shell<'a> {
     session: &'a Session,
+    /// Works on queries.
     runtime: &'a Handle,
+    /// Waits for them, for signals and for time: never busy.
+    waiting: Runtime,
     format: Format,
     /// That of the file results go to, by its name; `format` asked for later wins.
     file_format: Option<Format>,
@@ -104,6 +107,7 @@ impl<'a> Shell<'a> {
         Ok(Shell {
             session,
             runtime,
+            waiting: waiting()?,
             format: settings.format.unwrap_or(Format::Table),
             file_format: of_file.filter(|_| settings.format.is_none()),
             target: output.map_or(Ok(Target::Stdout), Target::file)?,
@@ -219,8 +223,8 @@ impl<'a> Shell<'a> {
     fn plain(&mut self, sql: &str, how: How) -> Result<Written, Error> {
         let on_stdout = self.target.is_stdout();
         let mut out = self.target.open(how.format)?;
-        let run = run::statement(self.session, sql, how, &mut out);
-        let written = match self.runtime.block_on(run) {
+        let run = run::statement(self.session, sql, how, self.runtime, &mut out);
+        let written = match self.waiting.block_on(run) {
             // A program that reads no more has what it wanted, as a pager has.
             Err(e) if e.is_closed_pipe() && !on_stdout => return Ok(ENOUGH),
             done => done?,
@@ -233,8 +237,8 @@ impl<'a> Shell<'a> {
 
     fn paged(&self, sql: &str, how: How, pager: String) -> Result<Written, Error> {
         let mut out = Paged::new(pager);
-        let run = run::statement(self.session, sql, how, &mut out);
-        let written = self.runtime.block_on(run);
+        let run = run::statement(self.session, sql, how, self.runtime, &mut out);
+        let written = self.waiting.block_on(run);
         out.end().map_err(Error::Output)?;
         match written {
             // Who leaves the pager has seen enough.
@@ -271,7 +275,7 @@ impl<'a> Shell<'a> {
 pub fn interactive(session: &Session, settings: &Settings, runtime: &Handle) -> Result<(), Error> {
     let stop = Arc::new(AtomicBool::new(false));
     // From here on neither signal ends the process: a statement is stopped by them, the prompt by one.
-    runtime.block_on(async { listen(&stop) })?;
+    listen(&stop)?;
     welcome(session);
     let mut shell = Shell::new(session, settings, runtime)?;
     shell.interactive = true;
@@ -295,17 +299,34 @@ pub fn interactive(session: &Session, settings: &Settings, runtime: &Handle) -> 
     shell.close()
 }
 
+fn waiting() -> Result<Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(Error::Terminal)
+}
+
+/// Sets `stop` at SIGTERM, from a thread of its own.
 fn listen(stop: &Arc<AtomicBool>) -> Result<(), Error> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Terminal)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Terminal)?;
+    let runtime = waiting()?;
+    let (mut interrupt, mut terminate) = {
+        let _context = runtime.enter();
+        let open = |kind| signal(kind).map_err(Error::Terminal);
+        (
+            open(SignalKind::interrupt())?,
+            open(SignalKind::terminate())?,
+        )
+    };
     let stop = Arc::clone(stop);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
+                }
             }
-        }
+        });
     });
     Ok(())
 }

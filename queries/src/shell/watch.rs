@@ -17,9 +17,8 @@ pub(super) fn watch(shell: &mut Shell<'_>, seconds: f64) -> Result<(), Error> {
         let error = "nothing to watch yet: run a statement, then \\watch";
         return Err(Error::Command(error.to_owned()));
     };
-    let runtime = shell.runtime;
     let mut stop = {
-        let _context = runtime.enter();
+        let _context = shell.waiting.enter();
         signal(SignalKind::interrupt()).map_err(Error::Terminal)?
     };
     let screen = shell.target.is_terminal();
@@ -42,7 +41,7 @@ pub(super) fn watch(shell: &mut Shell<'_>, seconds: f64) -> Result<(), Error> {
             done => done?,
         }
         // A Ctrl-C between the statement and here is not lost: `stop` was there before.
-        let stopped = runtime.block_on(async {
+        let stopped = shell.waiting.block_on(async {
             tokio::select! {
                 biased;
                 _ = stop.recv() => true,
