@@ -7,12 +7,16 @@
 
 pub mod derive;
 pub mod describe;
+pub mod diagnose;
 mod error;
 mod functions;
+mod keywords;
+mod lexer;
 mod older;
 mod operators;
 pub mod output;
 mod pool;
+mod progress;
 mod prune;
 pub mod range;
 mod reader;
@@ -23,6 +27,7 @@ pub mod statements;
 mod stats;
 mod table;
 mod template;
+pub mod variables;
 pub mod views;
 
 pub use error::Error;

@@ -101,7 +101,10 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::from(1),
         Err(e) if e.downcast_ref::<Error>().is_some_and(Error::is_closed_pipe) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("pgtrace-sql: {e:#}");
+            match e.downcast_ref::<Error>() {
+                Some(error) => eprintln!("pgtrace-sql: {}", pgtrace_sql::shell::report(error)),
+                None => eprintln!("pgtrace-sql: {e:#}"),
+            }
             ExitCode::from(2)
         }
     }

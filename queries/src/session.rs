@@ -20,7 +20,7 @@ use pgtrace_ingest::schema::Table;
 use tempfile::TempDir;
 
 use crate::Error;
-use crate::error::closest;
+use crate::diagnose::Names;
 use crate::functions;
 use crate::operators;
 use crate::pool::Pool;
@@ -161,6 +161,32 @@ impl Session {
         started.await.map_err(|e| self.hint(e.into()))
     }
 
+    /// What can be named in a statement, private views left out.
+    pub(crate) fn names(&self) -> Names {
+        let state = self.ctx.state();
+        let options = &state.config_options().catalog;
+        let schema = self
+            .ctx
+            .catalog(&options.default_catalog)
+            .and_then(|c| c.schema(&options.default_schema));
+        let mut relations = schema.map(|s| s.table_names()).unwrap_or_default();
+        relations.retain(|name| !name.starts_with('_'));
+        relations.sort();
+        let functions = state.scalar_functions().keys();
+        let functions = functions.chain(state.aggregate_functions().keys());
+        let functions = functions.chain(state.window_functions().keys());
+        let mut functions: Vec<String> = functions.cloned().collect();
+        functions.sort();
+        functions.dedup();
+        let mut table_functions: Vec<String> = state.table_functions().keys().cloned().collect();
+        table_functions.sort();
+        Names {
+            relations,
+            functions,
+            table_functions,
+        }
+    }
+
     /// Adds what the user can do about `error`, where we know it.
     pub fn hint(&self, error: Error) -> Error {
         let Error::Query(cause) = &error else {
@@ -196,22 +222,6 @@ impl Session {
             return Some(format!(
                 "no room to spill in {dir}; choose another place with --spill-dir"
             ));
-        }
-        let missing = text
-            .split_once("table '")
-            .and_then(|(_, rest)| rest.split_once("' not found"));
-        if let Some((name, _)) = missing {
-            let name = name.rsplit('.').next().unwrap_or(name);
-            let known = Table::ALL.iter().map(|t| t.name());
-            let views = self
-                .views
-                .iter()
-                .filter(|v| !v.is_private())
-                .map(|v| v.name.as_str());
-            return Some(match closest(name, known.chain(views)) {
-                Some(found) => format!("did you mean {found}?"),
-                None => "SHOW TABLES lists what there is".to_owned(),
-            });
         }
         None
     }
@@ -268,6 +278,7 @@ fn config(options: &Options) -> SessionConfig {
     config = config.with_sort_spill_reservation_bytes(merge_reserve);
     let options = config.options_mut();
     options.optimizer.prefer_hash_join = false; // a hash join does not spill, a sort-merge join does
+    options.sql_parser.collect_spans = true; // an error points at its word
     options.sql_parser.enable_subquery_sort_elimination = false; // a view's ORDER BY is for its reader
     options.execution.time_zone = Some("UTC".to_owned());
     options.execution.parquet.pushdown_filters = true;
