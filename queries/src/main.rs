@@ -41,9 +41,15 @@ Examples:
   pgtrace-sql trace.ds                                        a shell; \\d lists tables and views
   pgtrace-sql trace.ds -c 'SELECT * FROM hot_files LIMIT 10'
   pgtrace-sql trace.ds --format csv -c 'SELECT * FROM page_irf' > irf.csv
+  pgtrace-sql trace.ds -o irf.parquet -c 'SELECT * FROM page_irf'
+  pgtrace-sql trace.ds --set pid=42 -c 'SELECT count(*) FROM refs WHERE pid = :pid'
   pgtrace-sql trace.ds --memory 4GiB --spill-dir /scratch -f report.sql
+<<<<<<< HEAD
   pgtrace-sql cut trace.ds --time 2s..5s --to cut.ds
   pgtrace-sql filter trace.ds --path '/data/*' --to data.ds
+=======
+  pgtrace-sql trace.ds -c '\\views page_irf'                  what is written about a view; \\? lists the commands
+>>>>>>> shell
 
 Exit status: 0 done, 2 error; of cut and filter also 1: done, but references were lost in that time.
 What a recording lost is in the table losses; a note on stderr says if any.
@@ -77,11 +83,36 @@ const FILTER: &str = result!(
 
 /// What the man page says besides.
 const MORE: More<'_> = More {
-    files: &[(
-        "DATASET",
-        "a folder that pgtrace-ingest made; its Parquet opens in other programs, too",
-    )],
-    environment: &[("TMPDIR", "where to spill, without --spill-dir")],
+    files: &[
+        (
+            "DATASET",
+            "a folder that pgtrace-ingest made; its Parquet opens in other programs, too",
+        ),
+        (
+            "~/.pgtracerc",
+            "commands and statements the shell runs when it begins; or pgtrace/pgtracerc in $XDG_CONFIG_HOME",
+        ),
+    ],
+    environment: &[
+        ("TMPDIR", "where to spill, without --spill-dir"),
+        (
+            "PGTRACE_PAGER, PAGER",
+            "shows what is bigger than the screen; else less; empty: none",
+        ),
+        (
+            "PGTRACE_HISTORY",
+            "where the shell's history is kept; else pgtrace/history in $XDG_STATE_HOME",
+        ),
+        (
+            "PGTRACERC",
+            "what the shell runs when it begins; empty: nothing",
+        ),
+        (
+            "VISUAL, EDITOR",
+            "edits the statement being typed, at Ctrl-O",
+        ),
+        ("NO_COLOR", "no colours"),
+    ],
     see_also: &[("pgtrace-capture", "1"), ("pgtrace-ingest", "1")],
 };
 

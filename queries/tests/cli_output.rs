@@ -120,6 +120,25 @@ fn markdown_and_expanded() {
 }
 
 #[test]
+fn plans_stand_without_a_frame() {
+    let data = dataset();
+    let plan = text(
+        &data,
+        &[
+            "-c",
+            "EXPLAIN ANALYZE SELECT count(*) FROM refs WHERE pid = 7",
+        ],
+    );
+    assert!(plan.starts_with("Plan with Metrics\n  "), "{plan}");
+    assert!(plan.contains("metrics=[") && !plan.contains('|'), "{plan}");
+    let plan = text(&data, &["-c", "EXPLAIN SELECT count(*) FROM refs"]);
+    assert!(
+        plan.contains("logical_plan\n  ") && plan.contains("physical_plan\n  "),
+        "{plan}"
+    );
+}
+
+#[test]
 fn a_file_appears_when_it_is_whole() {
     let data = dataset();
     let files = tempfile::tempdir().unwrap();

@@ -103,6 +103,10 @@ impl<'a> Text<'a> {
 
     fn table(&mut self) -> Result<Vec<u8>, Error> {
         let held = std::mem::take(&mut self.held);
+        let mut names = self.schema.fields().iter().map(|f| f.name().as_str());
+        if names.by_ref().eq(["plan_type", "plan"]) {
+            return plans(&held); // of EXPLAIN: a frame around lines that long helps nobody
+        }
         let mut text = pretty_format_batches_with_options(&held, &options())?
             .to_string()
             .into_bytes();
@@ -154,6 +158,21 @@ impl<'a> Text<'a> {
         }
         Ok(text.into_bytes())
     }
+}
+
+/// Plans as plain text, each below its name.
+fn plans(batches: &[RecordBatch]) -> Result<Vec<u8>, Error> {
+    let options = options();
+    let mut text = String::new();
+    for batch in batches {
+        let columns = formatters(batch, &options)?;
+        for row in 0..batch.num_rows() {
+            let values: Vec<String> = columns.iter().map(|c| c.value(row).to_string()).collect();
+            let (name, plan) = (&values[0], values[1].trim_end());
+            text += &format!("{name}\n  {}\n", plan.replace('\n', "\n  "));
+        }
+    }
+    Ok(text.into_bytes())
 }
 
 fn options() -> FormatOptions<'static> {
