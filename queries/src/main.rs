@@ -44,12 +44,9 @@ Examples:
   pgtrace-sql trace.ds -o irf.parquet -c 'SELECT * FROM page_irf'
   pgtrace-sql trace.ds --set pid=42 -c 'SELECT count(*) FROM refs WHERE pid = :pid'
   pgtrace-sql trace.ds --memory 4GiB --spill-dir /scratch -f report.sql
-<<<<<<< HEAD
   pgtrace-sql cut trace.ds --time 2s..5s --to cut.ds
   pgtrace-sql filter trace.ds --path '/data/*' --to data.ds
-=======
   pgtrace-sql trace.ds -c '\\views page_irf'                  what is written about a view; \\? lists the commands
->>>>>>> shell
 
 Exit status: 0 done, 2 error; of cut and filter also 1: done, but references were lost in that time.
 What a recording lost is in the table losses; a note on stderr says if any.
