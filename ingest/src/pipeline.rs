@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use object_store::{ObjectStoreExt, PutPayload};
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use tokio::runtime::Runtime;
 
 use crate::again::{self, Known, Plan};
@@ -14,11 +15,13 @@ use crate::clocks::{ClockReader, Offsets};
 use crate::dataset::{Dataset, DatasetError};
 use crate::encode::{self, Encoder};
 use crate::error::IngestError;
+use crate::growing;
 use crate::manifest::{
     CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, RetiredFile, SLICE_ROWS,
 };
-use crate::marks::MarksWriter;
+use crate::marks::{MarksWriter, Named};
 use crate::merge::{BYTES_PER_CPU, Merge, Next};
+use crate::names::Told;
 use crate::partition::{self, Layout, RefsWriter};
 use crate::report::{CaptureReport, LossSum, Report};
 use crate::row::Context;
@@ -26,6 +29,7 @@ use crate::runs::{self, Marker};
 use crate::schema::Table;
 use crate::source::skeleton::{self, Skeleton};
 use crate::source::{self, Chunk, Recording};
+use crate::spill::Room;
 use crate::stored::StoredRows;
 use crate::survey::{Survey, survey_with};
 use crate::tables;
@@ -252,9 +256,10 @@ impl<'a> Run<'a> {
 
     /// Writes all files of a recording; of one that the dataset knows, those that change.
     fn write(&mut self, recording: Recording) -> Result<Written, IngestError> {
-        let known = Known::load(&self.dataset, self.runtime, &recording)?;
+        let room = Room::of(&self.dataset, self.options.memory);
+        let known = Known::load(&self.dataset, self.runtime, &recording, &room)?;
         let skeletons = known.as_ref().map_or(&[][..], |k| k.skeletons.as_slice());
-        let survey = survey_with(&recording, skeletons, &|bytes| {
+        let survey = survey_with(&recording, skeletons, &room, &|bytes| {
             (self.progress)(Progress::Surveyed(bytes))
         })?;
         let plan = Plan::new(&self.dataset, known.as_ref(), &survey);
@@ -277,7 +282,8 @@ impl<'a> Run<'a> {
         };
         let name = layout.name.clone();
         let Survey {
-            mut names,
+            names,
+            told,
             clocks,
             losses,
             fresh,
@@ -286,10 +292,8 @@ impl<'a> Run<'a> {
             skeletons: parts,
             ..
         } = survey;
-        if let Some(known) = &known {
-            known.keep_new_marks(&mut names);
-        }
-        let named = std::mem::take(&mut names.marks);
+        let written = known.as_ref().map(|k| &k.survey.told);
+        let named = Named::new(&told, written)?;
         let context = Arc::new(Context {
             capture_id: recording.capture_id.clone(),
             clocks,
@@ -338,7 +342,7 @@ impl<'a> Run<'a> {
                 files.insert(Table::Refs, refs);
                 let marks = marks.finish()?;
                 files.extend(marks.map(|file| (Table::Marks, vec![file])));
-                self.small_tables(&name, &context, &facts, &losses, &mut files)?;
+                self.small_tables(&name, (&context, &told), &facts, &losses, &mut files)?;
                 if let Some(known) = &known {
                     let new_name = || self.marker.file_name(&recording.capture_id);
                     let now = (&context.names, &context.clocks);
@@ -405,18 +409,9 @@ impl<'a> Run<'a> {
     /// Keeps what else was in the chunks, for those that come later; gives the file's path.
     fn keep(&self, name: &str, parts: &[Skeleton]) -> Result<String, IngestError> {
         let path = again::state_path(name);
-        let bytes = skeleton::to_file(parts).map_err(|cause| IngestError::Parquet {
-            path: path.clone(),
-            cause,
-        })?;
-        let at = self.dataset.path(&path);
-        self.runtime
-            .block_on(self.dataset.store().put(&at, PutPayload::from(bytes)))
-            .map_err(|cause| IngestError::Store {
-                location: self.dataset.location().into(),
-                path: path.clone(),
-                cause,
-            })?;
+        let rows = skeleton::Rows::of(parts);
+        let handle = self.runtime.handle();
+        growing::put(&self.dataset, handle, path.clone(), skeleton::file(), rows)?;
         Ok(path)
     }
 
@@ -476,52 +471,35 @@ impl<'a> Run<'a> {
     fn small_tables(
         &self,
         name: &str,
-        context: &Context,
+        (context, told): (&Context, &Told),
         facts: &tables::CaptureFacts,
         losses: &[crate::losses::Loss],
         files: &mut BTreeMap<Table, Vec<FileEntry>>,
     ) -> Result<(), IngestError> {
+        let (id, names, clocks) = (&facts.capture_id, &context.names, &context.clocks);
+        let footer = encode::footer(id, facts.lost, clocks.first());
         for table in Table::ALL {
-            let clocks = &context.clocks;
-            let batch = match table {
-                Table::Refs | Table::Marks => continue,
-                Table::Captures => Some(tables::captures(facts, clocks)?),
-                Table::Losses => Some(tables::losses(&facts.capture_id, losses, clocks)?),
-                Table::Processes | Table::Objects | Table::Mappings => {
-                    tables::named(table, &facts.capture_id, &context.names, clocks)?
-                }
+            let one = |batch: Result<RecordBatch, ArrowError>| {
+                std::iter::once(batch.map_err(IngestError::from))
             };
-            let Some(batch) = batch.filter(|b| b.num_rows() > 0) else {
-                continue;
+            let rows: Box<dyn Iterator<Item = _> + '_> = match table {
+                Table::Refs | Table::Marks => continue,
+                Table::Captures => Box::new(one(tables::captures(facts, clocks))),
+                Table::Losses => Box::new(one(tables::losses(id, losses, clocks))),
+                Table::Processes => Box::new(tables::processes(id, names, clocks)),
+                Table::Objects => Box::new(tables::objects(id, names)),
+                Table::Mappings => Box::new(tables::mappings(id, told, names, clocks)),
             };
             let path = format!("{table}/{name}.parquet");
-            let footer = encode::footer(&facts.capture_id, facts.lost, clocks.first());
-            let bytes = tables::to_parquet(table, &batch, footer).map_err(|cause| {
-                IngestError::Parquet {
-                    path: path.clone(),
-                    cause,
-                }
-            })?;
-            let size = bytes.len() as u64;
-            let at = self.dataset.path(&path);
-            self.runtime
-                .block_on(self.dataset.store().put(&at, PutPayload::from(bytes)))
-                .map_err(|cause| IngestError::Store {
-                    location: self.dataset.location().into(),
-                    path: path.clone(),
-                    cause,
-                })?;
-            files.entry(table).or_default().push(FileEntry {
-                path,
-                bytes: size,
-                rows: batch.num_rows() as u64,
-                capture_id: facts.capture_id.clone(),
-                seq: None,
-                ts: None,
-                uid: None,
-                pid: None,
-                objects: Vec::new(),
-            });
+            let form = (
+                table.arrow_schema(),
+                encode::properties(table, footer.clone()),
+            );
+            let put = growing::put(&self.dataset, self.runtime.handle(), path, form, rows)?;
+            files.extend(put.map(|file| {
+                let capture_id = id.clone();
+                (table, vec![FileEntry { capture_id, ..file }])
+            }));
         }
         Ok(())
     }
