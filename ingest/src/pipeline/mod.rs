@@ -1,6 +1,9 @@
 //! From raw chunks to one commit: find, survey, merge, write, publish.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod limits;
+mod publish;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,17 +13,14 @@ use arrow::error::ArrowError;
 use tokio::runtime::Runtime;
 
 use crate::again::{self, Known, Plan};
-use crate::cleanup;
 use crate::clocks::{ClockReader, Offsets};
 use crate::dataset::{Dataset, DatasetError};
 use crate::encode::{self, Encoder};
 use crate::error::IngestError;
 use crate::growing;
-use crate::manifest::{
-    CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, RetiredFile, SLICE_ROWS,
-};
+use crate::manifest::{CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, SLICE_ROWS};
 use crate::marks::{MarksWriter, Named};
-use crate::merge::{BYTES_PER_CPU, Merge, Next};
+use crate::merge::{Merge, Next};
 use crate::names::Told;
 use crate::partition::{self, Layout, RefsWriter};
 use crate::report::{CaptureReport, LossSum, Report};
@@ -28,14 +28,14 @@ use crate::row::Context;
 use crate::runs::{self, Marker};
 use crate::schema::Table;
 use crate::source::skeleton::{self, Skeleton};
-use crate::source::{self, Chunk, Recording};
+use crate::source::{self, Recording};
 use crate::spill::Room;
 use crate::stored::StoredRows;
 use crate::survey::{Survey, survey_with};
 use crate::tables;
+use limits::{check, key_list, open_files, staging};
+use publish::Written;
 
-/// Least bytes that rows may wait in, whatever else the memory limit must hold.
-const LEAST_STAGING: u64 = 8 << 20;
 /// References after which a progress bar hears of them.
 const TELL: u64 = 1 << 16;
 /// Tries to commit before giving up on a dataset that others keep changing.
@@ -127,28 +127,6 @@ struct Run<'a> {
 struct Times<'a> {
     clock: ClockReader<'a>,
     offsets: Offsets,
-}
-
-/// A recording whose files are written and not yet published.
-struct Written {
-    recording: Recording,
-    /// What it was built upon: the recording as the dataset had it.
-    base: Option<CaptureEntry>,
-    /// Files that are replaced.
-    gone: BTreeMap<Table, Vec<FileEntry>>,
-    entry: CaptureEntry,
-    files: BTreeMap<Table, Vec<FileEntry>>,
-    report: CaptureReport,
-}
-
-impl Written {
-    /// Whether what it was built upon is there as it was.
-    fn fits(&self, manifest: &Manifest) -> bool {
-        let known = manifest.known();
-        let mut gone = self.gone.values().flatten();
-        manifest.capture(&self.entry.capture_id) == self.base.as_ref()
-            && gone.all(|f| known.contains(f.path.as_str()) && !manifest.is_retired(&f.path))
-    }
 }
 
 impl<'a> Run<'a> {
@@ -502,136 +480,5 @@ impl<'a> Run<'a> {
             }));
         }
         Ok(())
-    }
-
-    /// One commit for all that was written. Somebody else's commit meanwhile is
-    /// built upon; if it changed a recording of ours, ours is written anew.
-    fn publish(&mut self, written: &mut Vec<Written>) -> Result<(), IngestError> {
-        let mut tries = 0;
-        let sync = |run: &Self, written: &[Written]| {
-            let files = written.iter().flat_map(|w| w.files.values().flatten());
-            run.dataset.sync(files)
-        };
-        sync(self, written)?;
-        while !written.is_empty() {
-            let next = next(self.dataset.manifest(), written);
-            tries += 1;
-            let commit = self.marker.commit(&mut self.dataset, next);
-            match self.runtime.block_on(commit) {
-                Err(DatasetError::Conflict { .. }) if tries < COMMITS => {
-                    self.runtime.block_on(self.dataset.reload())?;
-                    let manifest = self.dataset.manifest();
-                    let (ours, stale): (Vec<_>, Vec<_>) = std::mem::take(written)
-                        .into_iter()
-                        .partition(|w| w.fits(manifest));
-                    *written = ours;
-                    if stale.is_empty() {
-                        continue;
-                    }
-                    self.remove(&stale);
-                    let again = stale.into_iter().map(|w| w.recording).collect();
-                    self.write_all(again, written)?;
-                    sync(self, written)?;
-                }
-                result => return Ok(result?),
-            }
-        }
-        Ok(())
-    }
-
-    fn remove(&self, written: &[Written]) {
-        for file in written {
-            let mut files: Vec<_> = file.files.values().flatten().cloned().collect();
-            files.extend(file.entry.state.clone().map(FileEntry::at));
-            self.runtime
-                .block_on(partition::remove(&self.dataset, &files));
-        }
-    }
-}
-
-/// The version after `manifest` with what was written in it.
-fn next(manifest: &Manifest, written: &[Written]) -> Manifest {
-    let mut next = manifest.next();
-    let now = cleanup::now();
-    for done in written {
-        let capture = &done.entry.capture_id;
-        let known = next.captures.iter_mut().find(|c| c.capture_id == *capture);
-        match known {
-            Some(known) => {
-                if let Some(path) = std::mem::replace(known, done.entry.clone()).state {
-                    let bytes = 0;
-                    let since = now;
-                    next.retired.push(RetiredFile { path, bytes, since });
-                }
-            }
-            None => next.captures.push(done.entry.clone()),
-        }
-        let tables = done.files.keys().chain(done.gone.keys());
-        for table in tables.copied().collect::<BTreeSet<_>>() {
-            let of = |files: &BTreeMap<Table, Vec<FileEntry>>| {
-                files.get(&table).cloned().unwrap_or_default()
-            };
-            next.replace(table, &of(&done.gone), of(&done.files), now);
-        }
-    }
-    next
-}
-
-fn check(options: &Options) -> Result<(), IngestError> {
-    let wrong = |text: &str| Err(IngestError::Options(text.into()));
-    if options.max_open_files == 0 {
-        return wrong("the number of open files must be at least 1");
-    }
-    if options.slice_rows == Some(0) {
-        return wrong("a slice must have at least 1 row");
-    }
-    match &options.partition_by {
-        Some(keys) if (1..keys.len()).any(|i| keys[i..].contains(&keys[i - 1])) => {
-            wrong("a partition key stands twice")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Bytes in which rows may wait: half of the memory limit, less what the merge
-/// takes. The other half is for encoding, uploads, names and the program itself.
-/// It depends on nothing but the input and the limit, so that files do too.
-fn staging(options: &Options, recording: &Recording) -> Result<u64, IngestError> {
-    let reading: u64 = recording.cpus.values().map(|c| read_ahead(c)).sum();
-    let merging = BYTES_PER_CPU * recording.cpus.len() as u64 + reading;
-    let least = 2 * (merging + LEAST_STAGING);
-    match options.memory >= least {
-        true => Ok(options.memory / 2 - merging),
-        false => Err(IngestError::Memory {
-            found: options.memory,
-            least,
-            cpus: recording.cpus.len(),
-        }),
-    }
-}
-
-/// Bytes that reading one CPU's chunks takes, at most: one chunk is open at a time.
-fn read_ahead(chunks: &[Chunk]) -> u64 {
-    let each = chunks.iter().map(|c| c.place.read_ahead());
-    each.max().unwrap_or(0)
-}
-
-/// Open files that the system allows beside the chunks being read and the rest.
-fn open_files(asked: usize, cpus: usize) -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let limit = limits
-        .lines()
-        .find_map(|l| l.strip_prefix("Max open files"))
-        .and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
-    match limit {
-        Some(limit) => asked.min(limit.saturating_sub(cpus + 48)).max(1),
-        None => asked,
-    }
-}
-
-fn key_list(keys: &[PartitionKey]) -> String {
-    match keys {
-        [] => "nothing".into(),
-        keys => keys.iter().map(|k| k.name()).collect::<Vec<_>>().join(","),
     }
 }
