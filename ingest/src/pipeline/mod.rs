@@ -1,5 +1,6 @@
 //! From raw chunks to one commit: find, survey, merge, write, publish.
 
+mod layout;
 mod limits;
 mod publish;
 
@@ -14,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::again::{self, Known, Plan};
 use crate::clocks::{ClockReader, Offsets};
-use crate::dataset::{Dataset, DatasetError};
+use crate::dataset::{Dataset, DatasetError, Place};
 use crate::encode::{self, Encoder};
 use crate::error::IngestError;
 use crate::growing;
@@ -44,7 +45,8 @@ const COMMITS: usize = 20;
 /// What a run is told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Folders of a new dataset; `None`: uid, pid, slice, or what the dataset has.
+    /// Folders of a new dataset; `None`: uid, pid, slice, without pid where there are very many processes; or what the
+    /// dataset has.
     pub partition_by: Option<Vec<PartitionKey>>,
     /// Rows of a slice of a new dataset; `None`: [`SLICE_ROWS`], or what it has.
     pub slice_rows: Option<u64>,
@@ -119,6 +121,8 @@ struct Run<'a> {
     dataset: Dataset,
     marker: Marker,
     recordings: Vec<Recording>,
+    /// What the first reading found, if it was made before the dataset.
+    surveyed: Option<Survey>,
     report: Report,
     started: Instant,
 }
@@ -148,15 +152,25 @@ impl<'a> Run<'a> {
             unusable: found.unusable.iter().map(ToString::to_string).collect(),
             ..Report::default()
         };
-        let keys = [PartitionKey::Uid, PartitionKey::Pid, PartitionKey::Slice];
-        let new = Manifest::new(
-            options
-                .partition_by
-                .clone()
-                .unwrap_or_else(|| keys.to_vec()),
-            options.slice_rows.unwrap_or(SLICE_ROWS),
-        );
-        let mut dataset = runtime.block_on(Dataset::create_or_open(to, new))?;
+        let mut surveyed = None;
+        let mut dataset = match runtime.block_on(Dataset::open_or_vacant(to))? {
+            Place::Taken(dataset) => *dataset,
+            Place::Vacant(vacant) => {
+                let keys = match &options.partition_by {
+                    Some(keys) => keys.clone(),
+                    None => {
+                        let read = |bytes| progress(Progress::Surveyed(bytes));
+                        let folder = vacant.folder();
+                        let (keys, lone) =
+                            layout::choose(&found.recordings, folder.as_deref(), options, &read)?;
+                        surveyed = lone;
+                        keys
+                    }
+                };
+                let new = Manifest::new(keys, options.slice_rows.unwrap_or(SLICE_ROWS));
+                runtime.block_on(vacant.create(new))?
+            }
+        };
         let layout = &dataset.manifest().partition_by;
         if let Some(asked) = &options.partition_by
             && asked != layout
@@ -177,6 +191,7 @@ impl<'a> Run<'a> {
             dataset,
             marker,
             recordings: found.recordings,
+            surveyed,
             report,
             started,
         })
@@ -234,12 +249,15 @@ impl<'a> Run<'a> {
 
     /// Writes all files of a recording; of one that the dataset knows, those that change.
     fn write(&mut self, recording: Recording) -> Result<Written, IngestError> {
-        let room = Room::of(&self.dataset, self.options.memory);
+        let room = Room::of(self.dataset.folder(), self.options.memory);
         let known = Known::load(&self.dataset, self.runtime, &recording, &room)?;
         let skeletons = known.as_ref().map_or(&[][..], |k| k.skeletons.as_slice());
-        let survey = survey_with(&recording, skeletons, &room, &|bytes| {
-            (self.progress)(Progress::Surveyed(bytes))
-        })?;
+        let survey = match self.surveyed.take().filter(|_| known.is_none()) {
+            Some(survey) => survey,
+            None => survey_with(&recording, skeletons, &room, &|bytes| {
+                (self.progress)(Progress::Surveyed(bytes))
+            })?,
+        };
         let plan = Plan::new(&self.dataset, known.as_ref(), &survey);
         (self.progress)(Progress::Rows(survey.facts.refs.saturating_sub(plan.first)));
         let manifest = self.dataset.manifest();

@@ -7,13 +7,12 @@ mod tape;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use sort::{Key, Merged, Sorter};
 pub(crate) use tape::{Tape, TapeReader, TapeWriter};
 
-use crate::dataset::Dataset;
 use crate::error::IngestError;
 
 /// Bytes of memory that names may wait in where nobody says otherwise.
@@ -40,12 +39,12 @@ impl Default for Room {
 }
 
 impl Room {
-    /// For a run that writes to `dataset` and may use `memory` bytes in all.
-    pub(crate) fn of(dataset: &Dataset, memory: u64) -> Self {
+    /// For a run that writes to a dataset in `folder`, or in an object store, and may use `memory` bytes in all.
+    pub(crate) fn of(folder: Option<&Path>, memory: u64) -> Self {
         Self {
             memory: memory / SHARE,
             // Beside the dataset, if that is a folder: /tmp may be memory.
-            folder: dataset.folder().map_or_else(std::env::temp_dir, Into::into),
+            folder: folder.map_or_else(std::env::temp_dir, Into::into),
         }
     }
 }
