@@ -123,6 +123,54 @@ pub struct Dataset {
     manifest: Manifest,
 }
 
+/// What stands at a location.
+#[derive(Debug)]
+pub enum Place {
+    /// A dataset.
+    Taken(Box<Dataset>),
+    /// Nothing.
+    Vacant(Vacant),
+}
+
+/// A place for a new dataset.
+#[derive(Debug)]
+pub struct Vacant {
+    location: String,
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl Vacant {
+    /// Makes an empty dataset laid out as `new` says; if somebody else has made one meanwhile, it is theirs, with their
+    /// layout.
+    ///
+    /// # Errors
+    /// The store's own failure.
+    pub async fn create(self, new: Manifest) -> Result<Dataset, DatasetError> {
+        let folder = self.folder();
+        let mut dataset = Dataset {
+            location: self.location,
+            store: self.store,
+            prefix: self.prefix,
+            folder,
+            manifest: new,
+        };
+        // Committed at once, so that a killed first run leaves a dataset (an
+        // empty one) and not a folder of files that nobody owns.
+        let first = dataset.manifest.next();
+        match dataset.commit(first).await {
+            Err(DatasetError::Conflict { .. }) => dataset.reload().await?,
+            other => other?,
+        }
+        Ok(dataset)
+    }
+
+    /// The folder of what will be a local dataset; it is there.
+    pub fn folder(&self) -> Option<PathBuf> {
+        folder_of(&self.location)
+    }
+}
+
 impl Dataset {
     /// Opens the dataset at a folder or URL (`file:`, and the object stores this
     /// program was built with) at its newest version.
@@ -147,36 +195,37 @@ impl Dataset {
     /// As [`Dataset::open`], and [`DatasetError::Occupied`] if the place is in
     /// use for something else.
     pub async fn create_or_open(location: &str, new: Manifest) -> Result<Self, DatasetError> {
+        match Self::open_or_vacant(location).await? {
+            Place::Taken(dataset) => Ok(*dataset),
+            Place::Vacant(vacant) => vacant.create(new).await,
+        }
+    }
+
+    /// Opens the dataset, or finds that there is room for a new one.
+    ///
+    /// # Errors
+    /// As [`Dataset::create_or_open`].
+    pub async fn open_or_vacant(location: &str) -> Result<Place, DatasetError> {
         let (store, prefix) = connect(location, true)?;
         let (store, prefix) = match Self::load(location, store, prefix).await? {
-            (_, _, Some(dataset)) => return Ok(dataset),
+            (_, _, Some(dataset)) => return Ok(Place::Taken(Box::new(dataset))),
             (store, prefix, None) => (store, prefix),
         };
         if let Some(found) = first_inhabitant(location, &store, &prefix).await? {
             // Somebody may have made the dataset since we looked for it.
             if let (_, _, Some(dataset)) = Self::load(location, store, prefix).await? {
-                return Ok(dataset);
+                return Ok(Place::Taken(Box::new(dataset)));
             }
             return Err(DatasetError::Occupied {
                 location: location.into(),
                 found,
             });
         }
-        let mut dataset = Self {
+        Ok(Place::Vacant(Vacant {
             location: location.into(),
             store,
             prefix,
-            folder: folder_of(location),
-            manifest: new,
-        };
-        // Committed at once, so that a killed first run leaves a dataset (an
-        // empty one) and not a folder of files that nobody owns.
-        let first = dataset.manifest.next();
-        match dataset.commit(first).await {
-            Err(DatasetError::Conflict { .. }) => dataset.reload().await?,
-            other => other?,
-        }
-        Ok(dataset)
+        }))
     }
 
     /// A new dataset in a local folder that nobody looks into yet: nothing is written but the folder.

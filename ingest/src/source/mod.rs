@@ -26,7 +26,8 @@ pub use channel::{ChannelReader, Piece};
 pub use locate::places;
 pub use object::{Object, ObjectReader};
 pub use place::{Input, Place};
-pub use scan::{CpuScan, Part, Seen, scan_cpu, scan_parts};
+pub(crate) use scan::scan_parts;
+pub use scan::{CpuScan, Part, Seen};
 pub use skeleton::{Run, Skeleton};
 
 use crate::error::IngestError;
