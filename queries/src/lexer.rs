@@ -263,9 +263,10 @@ mod tests {
             prop_assert_eq!(whole, text);
         }
 
+        /// Letters before a quote that change its meaning (`x''`) are left out: there the engine's token begins.
         #[test]
         fn quotes_and_comments_are_the_engines(
-            text in "([a-dxyz;:,.é] ?|'|''|\"|--|\n|/\\*|\\*/|\\$\\$|`| |[0-9]){0,24}"
+            text in "([cdfgyz;:,.é] ?|'|''|\"|--|\n|/\\*|\\*/|\\$\\$|`| |[0-9]){0,24}"
         ) {
             if let Some(expected) = of_the_engine(&text) {
                 let ours: Vec<usize> = pieces(&text)
