@@ -34,6 +34,9 @@ enum Command {
     /// Makes a dataset of the references that are so: of a process, a file, an event, or anything SQL can say.
     #[command(after_help = FILTER)]
     Filter(Box<cli::derive::FilterArgs>),
+    /// Makes a dataset for each process, user, file, directory .. or each value of any SQL expression.
+    #[command(after_help = SPLIT)]
+    Split(Box<cli::derive::SplitArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -47,8 +50,9 @@ Examples:
   pgtrace-sql cut trace.ds --time 2s..5s --to cut.ds
   pgtrace-sql filter trace.ds --path '/data/*' --to data.ds
   pgtrace-sql trace.ds -c '\\views page_irf'                  what is written about a view; \\? lists the commands
+  pgtrace-sql split trace.ds --by pid --to by-pid
 
-Exit status: 0 done, 2 error; of cut and filter also 1: done, but references were lost in that time.
+Exit status: 0 done, 2 error; of cut, filter and split also 1: done, but references were lost in that time.
 What a recording lost is in the table losses; a note on stderr says if any.
 A dataset called like a command is ./cut.";
 
@@ -56,7 +60,7 @@ A dataset called like a command is ./cut.";
 macro_rules! result {
     ($examples:literal) => {
         concat!(
-            "The result is a dataset: it keeps the capture's own seq, and what belongs to its references - processes and their parents, \
+            "The result (of split: each) is a dataset: it keeps the capture's own seq, and what belongs to its references - processes and their parents, \
 objects, mappings, marks, losses of that time. Files whose rows are all asked for are shared by a link, not copied; only \
 others are written anew. Nobody sees a part of it: it is there when it is whole, and a killed run leaves nothing once \
 another has run.\n\n\
@@ -76,6 +80,15 @@ const FILTER: &str = result!(
     "  pgtrace-sql filter trace.ds --path '/data/*' --event fault,retouch --to data.ds
   pgtrace-sql filter trace.ds --pid 154,155 --time 2s..5s --to two.ds
   pgtrace-sql filter trace.ds --where \"cgroup LIKE '/user%' AND page < 100\" --to users.ds"
+);
+
+const SPLIT: &str = result!(
+    "  pgtrace-sql split trace.ds --by pid --to by-pid
+  pgtrace-sql split trace.ds --by path --kind file --time 2s..5s --to by-path
+  pgtrace-sql split trace.ds --by \"page / 512\" --to by-2MiB
+
+The datasets are folders of --to, called KEY=VALUE; the list of them is parts.ndjson: values, folder, rows, and references \
+lost in that time (nobody knows whose they were). Letters that make trouble in names are replaced there, not in the list."
 );
 
 /// What the man page says besides.
@@ -122,6 +135,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Cut(args)) => cli::derive::cut(*args),
         Some(Command::Filter(args)) => cli::derive::filter(*args),
+        Some(Command::Split(args)) => cli::derive::split(*args),
         None => cli::query::run(&cli.query, &matches).map(|()| false),
     };
     match done {

@@ -1,9 +1,15 @@
 //! `cut` and `filter`: results against brute force over the rows themselves, what is shared and what is written.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "derive/bad.rs"]
+mod bad;
 mod common;
+#[path = "derive/kill.rs"]
+mod kill;
 #[path = "derive/place.rs"]
 mod place;
+#[path = "derive/split.rs"]
+mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;

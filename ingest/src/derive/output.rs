@@ -42,7 +42,12 @@ impl Output {
 
     /// Adds a file that was written or shared.
     pub fn add(&mut self, table: Table, file: FileEntry) {
-        self.manifest.tables.entry(table).or_default().push(file);
+        let files = self.manifest.tables.entry(table).or_default();
+        // Datasets by the ten thousand have a file a table, each: no room for more before there are more.
+        if files.is_empty() {
+            files.reserve_exact(1);
+        }
+        files.push(file);
     }
 
     /// Names a recording whose rows it holds.

@@ -18,6 +18,9 @@ use crate::store::is_url;
 
 /// Files synced at the same time: waiting for the disk, they share its writes.
 const SYNCS: usize = 32;
+/// How often, and how far apart, it is tried to remove what a failed run wrote.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 /// Parts the name of what is to be from the name of the run.
 const INFIX: &str = ".pgtrace-";
 /// End of the name of the file whose lock says that the run lives.
@@ -189,12 +192,20 @@ fn discard(staged: &Path, lock: Held) {
     }
 }
 
-/// Removes a folder; whether it is gone.
+/// Removes a folder; whether it is gone. A write that had begun may end behind our back, and make it anew.
 fn gone(folder: &Path) -> bool {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) => e.kind() == ErrorKind::NotFound,
-        Ok(()) => true,
+    let mut quiet = 0;
+    for _ in 0..TRIES {
+        match std::fs::remove_dir_all(folder) {
+            Err(e) if e.kind() == ErrorKind::NotFound => quiet += 1,
+            _ => quiet = 0,
+        }
+        if quiet > 1 {
+            return true;
+        }
+        std::thread::sleep(PAUSE);
     }
+    false
 }
 
 fn begin_folder(

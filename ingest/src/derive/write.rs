@@ -13,6 +13,7 @@ use crate::manifest::FileEntry;
 use crate::schema::{SCHEMA_VERSION, Table};
 use crate::upload::{PART, Upload};
 
+// On a local disk, too, bytes wait until there is a part of them: most files are small, and put in one go.
 /// Bytes of encoded columns that wait for their row group to be whole, at most.
 const ROOM: usize = 16 << 20;
 
@@ -69,7 +70,6 @@ impl Output {
         }
         let sink = Sink::default();
         let writer = ArrowWriter::try_new(sink.clone(), table.arrow_schema(), Some(properties));
-        let part = if self.dataset.is_local() { 1 } else { PART };
         let at = self.dataset.path(&path);
         Ok(FileWriter {
             table,
@@ -78,7 +78,7 @@ impl Output {
             path,
             capture_id: origin.capture_id.clone(),
             sink,
-            upload: Upload::new(self.dataset.store().clone(), at, part),
+            upload: Upload::new(self.dataset.store().clone(), at, PART),
             facts: Facts::default(),
         })
     }

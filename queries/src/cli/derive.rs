@@ -111,6 +111,24 @@ pub(crate) struct FilterArgs {
     conditions: Conditions,
 }
 
+/// What to split by, and what of it.
+#[derive(Args)]
+pub(crate) struct SplitArgs {
+    #[command(flatten)]
+    common: Common,
+    /// A dataset for each value of KEY: uid, pid, tid, cwd, comm, path, object, cgroup, slice, or SQL as in --where; may be
+    /// given several times, for each combination
+    #[arg(long, required = true, value_name = "KEY")]
+    by: Vec<String>,
+    /// Datasets at most
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    max_parts: u64,
+    #[command(flatten)]
+    ranges: Ranges,
+    #[command(flatten)]
+    conditions: Conditions,
+}
+
 fn event(text: &str) -> Result<String, String> {
     known(text, &EVENTS)
 }
@@ -161,6 +179,23 @@ pub(crate) fn cut(args: CutArgs) -> anyhow::Result<bool> {
 pub(crate) fn filter(args: FilterArgs) -> anyhow::Result<bool> {
     let filter = args.conditions.filter(args.ranges);
     select("filter", &args.common, &filter)
+}
+
+/// Splits. Gives whether references were lost in the time it covers.
+pub(crate) fn split(args: SplitArgs) -> anyhow::Result<bool> {
+    let filter = args.conditions.filter(args.ranges);
+    let job = Job::begin("split", &args.common)?;
+    let stop = stopped(&job.runtime)?;
+    let work = derive::split(
+        &job.session,
+        &filter,
+        &args.by,
+        args.max_parts,
+        &job.options,
+        stop,
+    );
+    let done = job.runtime.block_on(work);
+    job.end(done)
 }
 
 /// What all of them need.
@@ -216,25 +251,25 @@ impl Job {
     }
 }
 
-/// Ctrl-C, or being told to end.
-async fn stopped() {
-    let signals =
-        signal(SignalKind::interrupt()).and_then(|i| Ok((i, signal(SignalKind::terminate())?)));
-    match signals {
-        Ok((mut interrupt, mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+/// Ends with Ctrl-C, or when told to end; from this call on, neither ends the program.
+fn stopped(runtime: &Runtime) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let _within = runtime.enter();
+    let interrupt = signal(SignalKind::interrupt());
+    let mut interrupt = interrupt.context("listening to Ctrl-C")?;
+    let terminate = signal(SignalKind::terminate());
+    let mut terminate = terminate.context("listening to SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-        // Then they end the program as they do any other.
-        Err(_) => std::future::pending().await,
-    }
+    })
 }
 
 fn select(command: &'static str, common: &Common, filter: &Filter) -> anyhow::Result<bool> {
     let job = Job::begin(command, common)?;
-    let work = derive::select(&job.session, filter, &job.options, stopped());
+    let stop = stopped(&job.runtime)?;
+    let work = derive::select(&job.session, filter, &job.options, stop);
     let done = job.runtime.block_on(work);
     job.end(done)
 }

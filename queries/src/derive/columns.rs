@@ -7,8 +7,11 @@ use arrow::array::{AsArray, StringBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema, Result, internal_err};
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, Volatility, col, create_udf, lit};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, internal_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, Operator, ScalarUDF, Volatility, binary_expr, col,
+    create_udf, lit,
+};
 use datafusion::prelude::SessionContext;
 use pgtrace_ingest::schema::Table;
 
@@ -122,6 +125,19 @@ impl Columns {
 
     /// What stands for a column that `refs` does not have.
     fn replace(&self, expr: Expr) -> Result<Transformed<Expr>> {
+        if let Expr::BinaryExpr(parts) = &expr
+            && matches!(parts.op, Operator::Divide | Operator::Modulo)
+            && let Expr::Literal(ScalarValue::Int64(Some(number)), _) = *parts.right
+            && let Ok(number) = u64::try_from(number)
+            && parts
+                .left
+                .get_type(&self.schema)
+                .is_ok_and(|t| t.is_unsigned_integer())
+        {
+            // Whole numbers divided by whole numbers are whole; the engine would make decimal fractions of these.
+            let (left, op) = ((*parts.left).clone(), parts.op);
+            return Ok(Transformed::yes(binary_expr(left, op, lit(number))));
+        }
         let Expr::Column(Column { name, .. }) = &expr else {
             return Ok(Transformed::no(expr));
         };

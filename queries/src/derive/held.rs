@@ -1,6 +1,7 @@
 //! What a dataset that is being made holds, recording by recording: how many rows, and whose names they need.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, UInt64Type};
@@ -46,6 +47,42 @@ impl Held {
             mine.processes.extend(of.processes);
             mine.objects.extend(of.objects);
         }
+    }
+}
+
+/// The same of one recording, for keeping: small, and in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    pub(super) capture_id: Arc<str>,
+    pub(super) rows: u64,
+    pub(super) cache_events: u64,
+    pub(super) processes: Box<[u64]>,
+    pub(super) objects: Box<[u64]>,
+}
+
+impl Held {
+    /// For keeping; `ids`: those that are known, so that there is one of each.
+    pub(super) fn needs(&self, ids: &mut BTreeSet<Arc<str>>) -> Box<[Needs]> {
+        let sorted = |set: &HashSet<u64>| {
+            let mut sorted: Vec<u64> = set.iter().copied().collect();
+            sorted.sort_unstable();
+            sorted.into_boxed_slice()
+        };
+        let needs = self.0.iter().map(|(id, of)| {
+            let id = ids.get(id.as_str()).cloned().unwrap_or_else(|| {
+                let new: Arc<str> = id.as_str().into();
+                ids.insert(Arc::clone(&new));
+                new
+            });
+            Needs {
+                capture_id: id,
+                rows: of.rows,
+                cache_events: of.cache_events,
+                processes: sorted(&of.processes),
+                objects: sorted(&of.objects),
+            }
+        });
+        needs.collect()
     }
 }
 
@@ -121,9 +158,15 @@ impl Kin {
 
     /// The processes to keep for rows that name these processes and objects: with owners of the objects, and all
     /// their parents as far as they are known.
-    pub(super) fn kept(&self, of: &Of) -> HashSet<u64> {
-        let owners = of.objects.iter().filter_map(|o| self.owners.get(o));
-        let mut waiting: Vec<u64> = of.processes.iter().chain(owners).copied().collect();
+    pub(super) fn kept<'a>(
+        &self,
+        processes: impl IntoIterator<Item = &'a u64>,
+        objects: impl IntoIterator<Item = &'a u64>,
+    ) -> HashSet<u64> {
+        let owners = objects
+            .into_iter()
+            .filter_map(|o| self.owners.get(o).copied());
+        let mut waiting: Vec<u64> = processes.into_iter().copied().chain(owners).collect();
         let mut kept = HashSet::new();
         while let Some(upid) = waiting.pop() {
             if kept.insert(upid) {
@@ -161,12 +204,7 @@ mod tests {
         }
         kin.object(7, 91);
         let kept = |processes: &[u64], objects: &[u64]| {
-            let of = Of {
-                processes: processes.iter().copied().collect(),
-                objects: objects.iter().copied().collect(),
-                ..Of::default()
-            };
-            let mut kept: Vec<u64> = kin.kept(&of).into_iter().collect();
+            let mut kept: Vec<u64> = kin.kept(processes, objects).into_iter().collect();
             kept.sort_unstable();
             kept
         };

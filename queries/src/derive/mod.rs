@@ -12,6 +12,7 @@ mod refs;
 mod report;
 mod rules;
 mod source;
+mod split;
 mod tables;
 
 use std::future::Future;
@@ -24,6 +25,7 @@ use pgtrace_ingest::derive::{Output, Place, Shared};
 use pgtrace_ingest::error::IngestError;
 use pgtrace_ingest::manifest::{Derived, FileEntry, Manifest};
 use pgtrace_ingest::schema::Table;
+use tokio::sync::RwLock;
 
 use self::columns::Columns;
 use self::filter::Filter;
@@ -31,6 +33,7 @@ use self::recordings::Recordings;
 pub use self::report::Report;
 use self::rules::{Kept, Rules};
 use self::source::Source;
+pub use self::split::split;
 use crate::Error;
 use crate::session::Session;
 
@@ -140,11 +143,36 @@ impl Sharing {
         file: &FileEntry,
         output: &mut Output,
     ) -> Result<(), DeriveError> {
-        let shared = output
-            .share(from, file, file.path.clone(), self.copy)
-            .await?;
-        self.took(shared.1, file.bytes);
-        output.add(table, shared.0);
+        self.share_at(from, table, file, file.path.clone(), output)
+            .await
+    }
+
+    /// The same, at another path.
+    async fn share_at(
+        &mut self,
+        from: &Dataset,
+        table: Table,
+        file: &FileEntry,
+        path: String,
+        output: &mut Output,
+    ) -> Result<(), DeriveError> {
+        let (file, how) = output.share(from, file, path, self.copy).await?;
+        self.took(how, file.bytes);
+        output.add(table, file);
+        Ok(())
+    }
+
+    /// A file that was written for one result, for another one, too.
+    async fn again(
+        &mut self,
+        from: &Dataset,
+        table: Table,
+        file: &FileEntry,
+        path: String,
+        output: &mut Output,
+    ) -> Result<(), DeriveError> {
+        let (file, _) = output.share(from, file, path, self.copy).await?;
+        output.add(table, file);
         Ok(())
     }
 
@@ -179,7 +207,11 @@ pub async fn select(
     let columns = Columns::load(session, filter.conditions.iter().map(String::as_str)).await?;
     let source = asked_for(session, filter, &columns)?;
     let mut place = Place::begin(&options.to, options.command, from, true).await?;
-    let work = make(session, filter, &columns, &source, options, &mut place);
+    // Held by whoever writes: what is removed after a failure must have no writer left.
+    let working = Arc::new(RwLock::new(()));
+    let work = make(
+        session, filter, &columns, &source, options, &working, &mut place,
+    );
     let made = tokio::select! {
         made = work => made,
         () = stop => Err(DeriveError::Interrupted),
@@ -191,6 +223,7 @@ pub async fn select(
             Ok(report)
         }
         Err(e) => {
+            drop(working.write().await);
             place.abandon().await;
             Err(e)
         }
@@ -213,6 +246,7 @@ async fn make(
     columns: &Columns,
     source: &Source,
     options: &Options,
+    working: &Arc<RwLock<()>>,
     place: &mut Place,
 ) -> Result<Report, DeriveError> {
     let recordings = Recordings::load(session).await?;
@@ -223,7 +257,15 @@ async fn make(
         copy: options.copy,
         report: Report::default(),
     };
-    let held = refs::write(source, &recordings, options, &mut output, &mut sharing).await?;
+    let held = refs::write(
+        source,
+        &recordings,
+        options,
+        working,
+        &mut output,
+        &mut sharing,
+    )
+    .await?;
     let windows = refs::windows(session, filter, columns, &recordings).await?;
     let mut rules: Rules = recordings
         .ids()

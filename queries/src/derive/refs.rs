@@ -8,6 +8,7 @@ use arrow::datatypes::TimestampNanosecondType;
 use pgtrace_ingest::derive::{FileWriter, Output};
 use pgtrace_ingest::manifest::{FileEntry, Span};
 use pgtrace_ingest::schema::Table;
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
 use super::columns::Columns;
@@ -35,6 +36,7 @@ pub(super) async fn write(
     source: &Source,
     recordings: &Recordings,
     options: &Options,
+    working: &Arc<RwLock<()>>,
     output: &mut Output,
     sharing: &mut Sharing,
 ) -> Result<Held, DeriveError> {
@@ -60,7 +62,9 @@ pub(super) async fn write(
             let path = output.path(folder);
             let writer = output.writer(Table::Refs, path, &origin, one_process)?;
             let (source, tell) = (source.clone(), Arc::clone(&options.tell));
+            let working = Arc::clone(working).read_owned().await;
             tasks.spawn(async move {
+                let _working = working;
                 let rows = file.rows;
                 let done = one(&source, file, writer).await;
                 tell(Progress::Read(rows));

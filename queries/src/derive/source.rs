@@ -32,6 +32,14 @@ pub(super) struct Source {
     contrary: Option<Arc<dyn PhysicalExpr>>,
 }
 
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The files of `refs` that hold rows asked for.
 #[derive(Default)]
 pub(super) struct Files {

@@ -44,7 +44,10 @@ pub(super) async fn write(
         }
     }
     for (id, kept) in rules.iter_mut() {
-        kept.processes = recordings.of(id).kin.kept(&kept.of);
+        kept.processes = recordings
+            .of(id)
+            .kin
+            .kept(&kept.of.processes, &kept.of.objects);
     }
     for table in [
         Table::Processes,
