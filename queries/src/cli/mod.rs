@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub(crate) mod export;
 pub(crate) mod query;
 
 use pgtrace_capture::units;
