@@ -305,6 +305,20 @@ impl Dataset {
         })
     }
 
+    /// Puts a file where there must be none, as whole and as durable as a commit: for logs beside the
+    /// tables, whose files count by their `version`. `false`: there is one already, and it says something else.
+    ///
+    /// # Errors
+    /// [`DatasetError`], as for [`Dataset::commit`].
+    pub async fn put_version(
+        &self,
+        relative: &str,
+        version: u64,
+        content: Vec<u8>,
+    ) -> Result<bool, DatasetError> {
+        self.put_new(&self.path(relative), version, content).await
+    }
+
     /// Puts a manifest where there must be none; whether it is there now.
     async fn put_new(
         &self,

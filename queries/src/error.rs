@@ -113,6 +113,14 @@ pub enum Error {
     /// The shell cannot use the terminal.
     #[error("terminal: {0}")]
     Terminal(std::io::Error),
+    /// A Delta table cannot be written.
+    #[error("{place}: {detail}")]
+    Delta {
+        /// Path of its log within the dataset, or of a file.
+        place: String,
+        /// What was found, and what to do.
+        detail: String,
+    },
     /// Ctrl-C while a statement ran.
     #[error("interrupted")]
     Interrupted,

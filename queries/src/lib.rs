@@ -3,12 +3,14 @@
 //! [`session::Session`] opens a dataset and answers SQL: its base tables are read through the manifest
 //! (module `table`), its [`views`] come from `sql/PACKAGE/NAME.sql`. [`derive`] makes datasets
 //! of a dataset's rows (cut, filter, split), [`output`] writes results,
-//! [`shell`] is the interactive side of the binary `pgtrace-sql`.
+//! [`shell`] is the interactive side of the binary `pgtrace-sql`; [`export`] is for other
+//! people's engines.
 
 pub mod derive;
 pub mod describe;
 pub mod diagnose;
 mod error;
+pub mod export;
 mod functions;
 mod keywords;
 mod lexer;

@@ -37,6 +37,9 @@ enum Command {
     /// Makes a dataset for each process, user, file, directory .. or each value of any SQL expression.
     #[command(after_help = SPLIT)]
     Split(Box<cli::derive::SplitArgs>),
+    /// Makes the dataset known to another program, without copying it: a script for DuckDB, or Delta tables.
+    #[command(after_help = cli::export::EXAMPLES)]
+    Export(cli::export::ExportArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -51,6 +54,7 @@ Examples:
   pgtrace-sql filter trace.ds --path '/data/*' --to data.ds
   pgtrace-sql trace.ds -c '\\views page_irf'                  what is written about a view; \\? lists the commands
   pgtrace-sql split trace.ds --by pid --to by-pid
+  pgtrace-sql export duckdb trace.ds > views.sql
 
 Exit status: 0 done, 2 error; of cut, filter and split also 1: done, but references were lost in that time.
 What a recording lost is in the table losses; a note on stderr says if any.
@@ -136,6 +140,7 @@ fn main() -> ExitCode {
         Some(Command::Cut(args)) => cli::derive::cut(*args),
         Some(Command::Filter(args)) => cli::derive::filter(*args),
         Some(Command::Split(args)) => cli::derive::split(*args),
+        Some(Command::Export(args)) => cli::export::run(&args).map(|()| false),
         None => cli::query::run(&cli.query, &matches).map(|()| false),
     };
     match done {

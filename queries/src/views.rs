@@ -4,6 +4,7 @@
 //! `--   name type [default]: meaning` an argument; then `-- Columns:` with one `--   name type: meaning` a
 //! column) followed by one `CREATE VIEW NAME AS SELECT ..`. The file name is
 //! the view's name, the folder its package. A name that begins with `_` is private to its package.
+//! `NAME.duckdb.sql` is for [`export`](crate::export), and `operators` a folder with nothing else.
 
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
@@ -172,24 +173,22 @@ impl Argument {
 /// [`Error::ViewFile`] when one is malformed.
 pub fn all() -> Result<Vec<View>, Error> {
     let mut views = Vec::new();
-    for file in SQL.dirs().flat_map(|package| package.files()) {
-        let path = file.path();
-        if path.extension().is_none_or(|e| e != "sql") {
-            continue; // its .slt and that one's data
-        }
-        let package = path
-            .parent()
-            .map(|p| p.to_string_lossy())
-            .unwrap_or_default();
-        let name = path
-            .file_stem()
-            .map(|n| n.to_string_lossy())
-            .unwrap_or_default();
-        let sql = file.contents_utf8().unwrap_or_default();
+    for (package, name, sql) in files(".sql").filter(|(_, name, _)| !name.contains('.')) {
         views.push(View::parse(&package, &name, sql)?);
     }
     views.sort_by(|a, b| (&a.package, &a.name).cmp(&(&b.package, &b.name)));
     Ok(views)
+}
+
+/// Files of `sql/` whose names end so: package, name without the ending, text.
+pub(crate) fn files(ending: &str) -> impl Iterator<Item = (String, String, &'static str)> {
+    let files = SQL.dirs().flat_map(|package| package.files());
+    files.filter_map(move |file| {
+        let package = file.path().parent()?.to_string_lossy().into_owned();
+        let name = file.path().file_name()?.to_string_lossy();
+        let name = name.strip_suffix(ending)?.to_owned();
+        Some((package, name, file.contents_utf8().unwrap_or_default()))
+    })
 }
 
 /// Creates `views` in `ctx`. A view may use any other: each round creates those whose sources exist.

@@ -23,6 +23,6 @@ SELECT r.capture_id, CAST(p.percentile AS BIGINT) AS percentile, r.pages, r.wind
        coalesce(c.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
 FROM ranked r
 JOIN (VALUES (0), (25), (50), (75), (90), (95), (99), (100)) AS p(percentile)
-  ON r.place = greatest(1, (r.windows * p.percentile + 99) / 100)
+  ON r.place = greatest(1, ceil(r.windows * p.percentile / 100e0))
 LEFT JOIN captures c ON c.capture_id = r.capture_id
 ORDER BY r.capture_id, percentile;

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod derive;
+pub(crate) mod export;
 pub(crate) mod query;
 
 use pgtrace_capture::units;
