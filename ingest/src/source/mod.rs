@@ -10,6 +10,7 @@ mod object;
 mod place;
 mod scan;
 mod scribe;
+mod seen;
 pub mod skeleton;
 mod spool;
 mod table;
@@ -27,7 +28,8 @@ pub use locate::places;
 pub use object::{Object, ObjectReader};
 pub use place::{Input, Place};
 pub(crate) use scan::scan_parts;
-pub use scan::{CpuScan, Part, Seen};
+pub use scan::{CpuScan, Part};
+pub use seen::Seen;
 pub use skeleton::{Run, Skeleton};
 
 use crate::error::IngestError;
