@@ -8,8 +8,12 @@ use crate::session::Scope;
 /// Makes a function known to a session.
 type Register = fn(&Scope<'_>);
 
-/// All functions.
-const ALL: &[Register] = &[cut::register, cut_seq::register];
+/// All functions, a row each.
+#[rustfmt::skip]
+const ALL: &[Register] = &[
+    cut::register,
+    cut_seq::register,
+];
 
 /// Makes all functions known to a session.
 pub(crate) fn register(scope: &Scope<'_>) {
