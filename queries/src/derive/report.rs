@@ -7,7 +7,7 @@ use pgtrace_capture::units::{show_bytes, show_count};
 /// What a command came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Datasets that were made.
+    /// Datasets that a split made.
     pub datasets: u64,
     /// Rows of `refs` in them.
     pub rows: u64,
@@ -36,7 +36,8 @@ impl fmt::Display for Report {
         let (rows, of) = (show_count(self.rows), show_count(self.of_rows));
         write!(f, "{rows} of {of} references")?;
         match self.datasets {
-            0 | 1 => writeln!(f)?,
+            0 => writeln!(f)?,
+            1 => writeln!(f, " in 1 dataset")?,
             n => writeln!(f, " in {} datasets", show_count(n))?,
         }
         let mut first = true;

@@ -184,6 +184,9 @@ fn files_of_one_key_are_shared() {
     assert!(of_part.intersection(&of_source).count() > 30 && !of_part.is_subset(&of_source));
 }
 
+/// Rows of a file of [`scattered`].
+const FILE: u64 = 1_000_000;
+
 /// References whose pages are scattered over so many.
 fn scattered(root: &Path, rows: u64, pages: u64) {
     let mut made = Fabricator::new(root);
@@ -208,6 +211,11 @@ fn scattered(root: &Path, rows: u64, pages: u64) {
                 match f.name().as_str() {
                     "seq" => numbers(&|s| s),
                     "page" => numbers(&|s| s.wrapping_mul(0x9E37_79B9_7F4A_7C15) % pages),
+                    "ip" => numbers(&|s| 0x40_0000 + (s.wrapping_mul(0xD1B5_4A32_D192_ED03) >> 52)),
+                    "addr" => numbers(&|s| {
+                        s.wrapping_mul(0x9E37_79B9_7F4A_7C15) % pages << 12
+                            | s.wrapping_mul(0xD1B5_4A32_D192_ED03) >> 52
+                    }),
                     "ts" => arrow::compute::cast(
                         &arrow::array::Int64Array::from_iter_values(
                             (from..to).map(|s| START + s as i64 * 500),
@@ -220,23 +228,27 @@ fn scattered(root: &Path, rows: u64, pages: u64) {
             });
         RecordBatch::try_new(schema.clone(), columns.collect()).unwrap()
     };
-    let batches: Vec<_> = (0..rows)
-        .step_by(50_000)
-        .map(|from| batch(from, rows.min(from + 50_000)))
-        .collect();
-    let entry = pgtrace_ingest::manifest::FileEntry {
-        seq: Some(Span {
-            min: 0,
-            max: rows - 1,
-        }),
-        ..common::plain_entry("c1")
-    };
-    made.file(
-        Table::Refs,
-        "refs/uid=1000/pid=100/slice=000000/c1-0.parquet",
-        &batches,
-        entry,
-    );
+    for (slice, first) in (0..rows).step_by(FILE as usize).enumerate() {
+        let behind = rows.min(first + FILE);
+        let starts = (first..behind).step_by(50_000);
+        let batches: Vec<_> = starts
+            .map(|from| batch(from, behind.min(from + 50_000)))
+            .collect();
+        let entry = pgtrace_ingest::manifest::FileEntry {
+            seq: Some(Span {
+                min: first,
+                max: behind - 1,
+            }),
+            ts: Some(Span {
+                min: START + first as i64 * 500,
+                max: START + (behind as i64 - 1) * 500,
+            }),
+            ..common::plain_entry("c1")
+        };
+        let path = format!("refs/uid=1000/pid=100/slice={slice:06}/c1-0.parquet");
+        made.file(Table::Refs, &path, &batches, entry);
+    }
+    made.slice_rows(FILE);
     made.captures(&[reference(&json!({"path": "/data/table"}))], 7);
     made.commit();
 }
@@ -300,4 +312,62 @@ fn ten_thousand_parts_under_the_limits() {
             .arg(to.join("page=77"))
             .args(["-c", "SELECT * FROM page_irf"]),
     );
+}
+
+/// Bytes that a program reads, of whatever files.
+fn bytes_read(args: &[&std::ffi::OsStr]) -> u64 {
+    // What a child has read is its parent's, once it has ended.
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            "\"$@\" >/dev/null 2>&1; cat /proc/$$/io",
+            "sh",
+            env!("CARGO_BIN_EXE_pgtrace-sql"),
+        ])
+        .args(args);
+    let out = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+    let read = out.lines().find_map(|l| l.strip_prefix("rchar: "));
+    read.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_cut_of_a_hundredth_reads_two_hundredths_at_most() {
+    const ROWS: u64 = 6_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (made, data, to) = (
+        folder.path().join("made"),
+        folder.path().join("data"),
+        folder.path().join("cut"),
+    );
+    scattered(&made, ROWS, 20_000);
+    // Files as we write them: a row of each is left out, so that none is shared.
+    let mut whole = pgtrace_sql();
+    done(
+        whole
+            .args(["filter", "--where", "seq % 1000000 <> 7", "--to"])
+            .arg(&data)
+            .arg(&made),
+    );
+    let sizes = files(&data).into_iter().filter(|p| p.starts_with("refs/"));
+    let all: u64 = sizes
+        .map(|p| std::fs::metadata(data.join(p)).unwrap().len())
+        .sum();
+    // A reference comes every 500 ns: the 3 s that they take, and 30 ms in the middle of the third file.
+    let args = ["cut", "--time", "1250ms..1280ms", "--to"].map(std::ffi::OsStr::new);
+    let args = [&args[..], &[to.as_os_str(), data.as_os_str()]].concat();
+    let (cut, nothing) = (bytes_read(&args), bytes_read(&["--help".as_ref()]));
+    let rows = read(&to, Table::Refs);
+    assert_eq!(rows.len() as u64, ROWS / 100);
+    assert!(
+        rows.iter()
+            .all(|r| (2_500_000..2_560_000).contains(&number(r, "seq")))
+    );
+    let share = (cut - nothing) as f64 / all as f64;
+    println!(
+        "1 % of the time: {:.2} % of {} MiB read",
+        share * 100.0,
+        all >> 20
+    );
+    assert!(share <= 0.02, "{share}");
 }
