@@ -16,6 +16,9 @@ pub enum Moment {
     At(i64),
 }
 
+/// Begin and end in ns since 1970 UTC; `None`: open.
+type Ends = (Option<i64>, Option<i64>);
+
 impl FromStr for Moment {
     type Err = String;
 
@@ -132,7 +135,7 @@ impl TimeRange {
         if self.is_open() {
             return None;
         }
-        let mut bounds: Vec<((Option<i64>, Option<i64>), Vec<&str>)> = Vec::new();
+        let mut bounds: Vec<(Ends, Vec<&str>)> = Vec::new();
         for (id, start) in starts {
             let ends = self.utc(*start);
             match bounds.iter_mut().find(|(known, _)| *known == ends) {
@@ -140,7 +143,7 @@ impl TimeRange {
                 None => bounds.push((ends, vec![id])),
             }
         }
-        let between = |(from, to): (Option<i64>, Option<i64>)| {
+        let between = |(from, to): Ends| {
             let from = from.map(|ns| col("ts").gt_eq(time(ns)));
             let to = to.map(|ns| col("ts").lt(time(ns)));
             from.into_iter().chain(to).reduce(Expr::and)

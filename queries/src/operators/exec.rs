@@ -106,7 +106,7 @@ impl ExecutionPlan for OperatorExec {
             )
         };
         let order = LexRequirement::new(["capture_id", "seq"].into_iter().enumerate().map(column));
-        vec![order.map(|order| OrderingRequirements::new(order))]
+        vec![order.map(OrderingRequirements::new)]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
