@@ -8,6 +8,7 @@ use std::path::Path;
 
 use common::{Fabricator, Row, open, reference, rows};
 use pgtrace_ingest::schema::Table;
+use pgtrace_sql::views::View;
 use serde_json::json;
 
 /// Capture c1: pids 1, 2, 3 in turn, a file of ten pages each, 30 references in slices of 10 rows; capture c2: pid 4.
@@ -240,7 +241,9 @@ async fn an_empty_dataset_has_its_tables_and_views() {
             "{table}"
         );
     }
-    for view in session.views() {
+    // Some cannot do without arguments.
+    let callable = |view: &&View| view.arguments.iter().all(|a| a.default.is_some());
+    for view in session.views().iter().filter(callable) {
         assert!(
             rows(&session, &format!("SELECT * FROM {}", view.name))
                 .await

@@ -246,7 +246,7 @@ class Test:
             shell.type(rest + "\r")
             shell.done()
 
-        completes("SELECT count(*) AS n FROM irf_his", "irf_histogram", ";")
+        completes("SELECT count(*) AS n FROM hot_fi", "hot_files", ";")
         completes("SELECT r.capt", "SELECT r.capt", "\x03")
         completes("\\vie", "\\views")
         completes("\\d pro", "\\d processes")

@@ -2,7 +2,7 @@
 
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, Result, plan_datafusion_err, plan_err};
+use datafusion::common::{Column, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -70,11 +70,15 @@ fn one_expression(text: &str) -> Result<String> {
     }
 }
 
-/// The same expression over columns without the name of their table.
-pub(crate) fn unqualified(filter: Expr) -> Result<Expr> {
+/// The same expression over columns without the name of their table, its texts as the columns of `refs` have them: what
+/// an operator gives are views of texts, and the engine does not compare those with dictionaries.
+pub(crate) fn over_references(filter: Expr) -> Result<Expr> {
     let transformed = filter.transform(|e| {
         Ok(match e {
             Expr::Column(c) => Transformed::yes(Expr::Column(Column::new_unqualified(c.name))),
+            Expr::Literal(ScalarValue::Utf8View(text), meta) => {
+                Transformed::yes(Expr::Literal(ScalarValue::Utf8(text), meta))
+            }
             other => Transformed::no(other),
         })
     });

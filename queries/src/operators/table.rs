@@ -121,7 +121,7 @@ impl TableProvider for OperatorTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut input = self.input.clone();
         for filter in filters.iter().filter(|f| self.passes(f)) {
-            let filter = plan::unqualified(filter.clone())?;
+            let filter = plan::over_references(filter.clone())?;
             input = LogicalPlanBuilder::from(input).filter(filter)?.build()?;
         }
         let input = state.create_physical_plan(&input).await?;

@@ -96,7 +96,9 @@ impl Catalog {
             }
             (_, previous) if statement.wants_relation(&head, previous) => {
                 offers.relations(self);
-                for (name, about) in &self.table_functions {
+                // Of a view that takes arguments its name is enough: what is behind it is up to the user.
+                let only = |(name, _): &(&String, &String)| !self.relations.contains_key(*name);
+                for (name, about) in self.table_functions.iter().filter(only) {
                     offers.add(&format!("{name}("), about, false);
                 }
             }

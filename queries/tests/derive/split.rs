@@ -213,7 +213,7 @@ fn scattered(root: &Path, rows: u64, pages: u64) {
                     "page" => numbers(&|s| s.wrapping_mul(0x9E37_79B9_7F4A_7C15) % pages),
                     "ip" => numbers(&|s| 0x40_0000 + (s.wrapping_mul(0xD1B5_4A32_D192_ED03) >> 52)),
                     "addr" => numbers(&|s| {
-                        s.wrapping_mul(0x9E37_79B9_7F4A_7C15) % pages << 12
+                        (s.wrapping_mul(0x9E37_79B9_7F4A_7C15) % pages) << 12
                             | s.wrapping_mul(0xD1B5_4A32_D192_ED03) >> 52
                     }),
                     "ts" => arrow::compute::cast(
