@@ -1,7 +1,7 @@
 //! SQL over pgtrace datasets.
 //!
 //! [`session::Session`] opens a dataset and answers SQL: its base tables are read through the manifest
-//! (module `table`), its [`views`] come from `sql/PACKAGE/NAME.sql`. [`derive`] makes datasets
+//! (module `table`), its [`views`] come from `sql/PACKAGE/NAME.sql`. [`mod@derive`] makes datasets
 //! of a dataset's rows (cut, filter, split), [`output`] writes results,
 //! [`shell`] is the interactive side of the binary `pgtrace-sql`; [`export`] is for other
 //! people's engines.

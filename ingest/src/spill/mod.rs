@@ -1,5 +1,5 @@
-//! What does not fit in memory waits in a temporary file: sequences of pieces of bytes ([`Tape`]), and sorting them
-//! ([`Sorter`]). The file has no name, so nothing of it stays, however the program ends.
+//! What does not fit in memory waits in a temporary file: sequences of pieces of bytes (`Tape`), and sorting them
+//! (`Sorter`). The file has no name, so nothing of it stays, however the program ends.
 
 mod sort;
 mod tape;
