@@ -43,9 +43,10 @@ CALLS = [
     "reuse_distance('page % 3 > 0')", "reuse_histogram('seq % 2 = 0')", "mrc('page < 50')", "mrc_aet('page < 50')", "mrc('false')",
     "working_set(1)", "working_set(7)", "working_set('100')", "working_set('20ms')", "working_set('0.5s', 'page < 20')", "working_set('13us')",
     "wss_percentiles(3)", "wss_percentiles(' 50 ', 'page > 0')", "wss_percentiles('10ms')", "wss_curve('page < 30')", "wss_curve('false')",
+    "cut('20us', '1.5s')", "cut(NULL, '3s')", "cut('2026-11-23T04:03:00Z', '')", "cut_seq(3, 400)", "cut_seq(NULL, 5)", "cut_seq(7, NULL)",
     "recency_histogram('page < 40')", "temperature_histogram('page > 1')",
 ]
-# What DuckDB's functions are in plain SQL for pgtrace-sql: cuts by number, and by time after a start of {start} ns.
+# Cuts also in plain SQL for pgtrace-sql.
 CUTS = {
     "cut_seq(3, 400)": "SELECT * FROM refs WHERE seq >= 3 AND seq < 400",
     "cut_seq(NULL, 5)": "SELECT * FROM refs WHERE seq < 5",

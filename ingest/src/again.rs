@@ -17,6 +17,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::errors::ParquetError;
 use tokio::runtime::Runtime;
 
 use crate::clocks::{Clocks, Offsets};
@@ -30,8 +31,9 @@ use crate::merge::Input;
 use crate::names::Names;
 use crate::older;
 use crate::schema::Table;
-use crate::source::skeleton::{self, Skeleton};
+use crate::source::skeleton::{self, Skeleton, Unread};
 use crate::source::{Recording, Seen};
+use crate::spill::{Room, Temp};
 use crate::store::patiently;
 use crate::survey::{Survey, survey_with};
 use crate::upload::{PART, Upload};
@@ -50,7 +52,7 @@ pub(crate) struct Known {
     pub(crate) entry: CaptureEntry,
     pub(crate) skeletons: Vec<Skeleton>,
     /// What was drawn up from them when their rows were written.
-    survey: Survey,
+    pub(crate) survey: Survey,
 }
 
 impl Known {
@@ -59,6 +61,7 @@ impl Known {
         dataset: &Dataset,
         runtime: &Runtime,
         recording: &Recording,
+        room: &Room,
     ) -> Result<Option<Self>, IngestError> {
         let Some(entry) = dataset.manifest().capture(&recording.capture_id) else {
             return Ok(None);
@@ -74,18 +77,23 @@ impl Known {
             });
         };
         let at = dataset.path(path);
-        let bytes = runtime
-            .block_on(patiently(|| async {
-                dataset.store().get(&at).await?.bytes().await
-            }))
-            .map_err(|cause| IngestError::Store {
-                location: dataset.location().into(),
-                path: path.clone(),
-                cause,
-            })?;
-        let skeletons = skeleton::from_file(bytes).map_err(|cause| IngestError::Parquet {
+        let failed = |cause| IngestError::Read {
+            location: dataset.location().into(),
             path: path.clone(),
             cause,
+        };
+        let head = runtime.block_on(patiently(|| dataset.store().head(&at)));
+        let reader = Reader {
+            store: dataset.store().clone(),
+            bytes: head
+                .map_err(|e| failed(ParquetError::External(Box::new(e))))?
+                .size,
+            path: at.clone(),
+        };
+        let read = runtime.block_on(skeleton::read(reader, &Temp::new(room)));
+        let skeletons = read.map_err(|e| match e {
+            Unread::File(cause) => failed(cause),
+            Unread::Temporary(e) => e,
         })?;
         let nothing = Recording {
             capture_id: recording.capture_id.clone(),
@@ -93,16 +101,9 @@ impl Known {
         };
         Ok(Some(Self {
             entry: entry.clone(),
-            survey: survey_with(&nothing, &skeletons, &|_| {})?,
+            survey: survey_with(&nothing, &skeletons, room, &|_| {})?,
             skeletons,
         }))
-    }
-
-    /// Marks of the names channel that were not known.
-    pub(crate) fn keep_new_marks(&self, names: &mut Names) {
-        let place = |r: &pgtrace_capture::record::Record| (r.stamp().cpu, r.stamp().seq, r.kind());
-        let old: HashSet<_> = self.survey.names.marks.iter().map(place).collect();
-        names.marks.retain(|r| !old.contains(&place(r)));
     }
 }
 
@@ -113,8 +114,7 @@ pub(crate) fn inputs<'a>(recording: &'a Recording, known: &[Skeleton]) -> Vec<In
         let of_cpu = || known.iter().filter(|s| s.header.cpu == *cpu);
         let latest_before = |index: u32| {
             let before = of_cpu().filter(|s| s.header.index <= index);
-            let times = before.flat_map(|s| s.runs().map(|run| run.max_ns));
-            times.max().unwrap_or(0)
+            before.map(|s| s.noted.latest_ns).max().unwrap_or(0)
         };
         let new = chunks.iter().filter(|c| !ids.contains(c.id.as_str()));
         Input {

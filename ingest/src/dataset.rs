@@ -123,6 +123,54 @@ pub struct Dataset {
     manifest: Manifest,
 }
 
+/// What stands at a location.
+#[derive(Debug)]
+pub enum Place {
+    /// A dataset.
+    Taken(Box<Dataset>),
+    /// Nothing.
+    Vacant(Vacant),
+}
+
+/// A place for a new dataset.
+#[derive(Debug)]
+pub struct Vacant {
+    location: String,
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl Vacant {
+    /// Makes an empty dataset laid out as `new` says; if somebody else has made one meanwhile, it is theirs, with their
+    /// layout.
+    ///
+    /// # Errors
+    /// The store's own failure.
+    pub async fn create(self, new: Manifest) -> Result<Dataset, DatasetError> {
+        let folder = self.folder();
+        let mut dataset = Dataset {
+            location: self.location,
+            store: self.store,
+            prefix: self.prefix,
+            folder,
+            manifest: new,
+        };
+        // Committed at once, so that a killed first run leaves a dataset (an
+        // empty one) and not a folder of files that nobody owns.
+        let first = dataset.manifest.next();
+        match dataset.commit(first).await {
+            Err(DatasetError::Conflict { .. }) => dataset.reload().await?,
+            other => other?,
+        }
+        Ok(dataset)
+    }
+
+    /// The folder of what will be a local dataset; it is there.
+    pub fn folder(&self) -> Option<PathBuf> {
+        folder_of(&self.location)
+    }
+}
+
 impl Dataset {
     /// Opens the dataset at a folder or URL (`file:`, and the object stores this
     /// program was built with) at its newest version.
@@ -147,36 +195,73 @@ impl Dataset {
     /// As [`Dataset::open`], and [`DatasetError::Occupied`] if the place is in
     /// use for something else.
     pub async fn create_or_open(location: &str, new: Manifest) -> Result<Self, DatasetError> {
+        match Self::open_or_vacant(location).await? {
+            Place::Taken(dataset) => Ok(*dataset),
+            Place::Vacant(vacant) => vacant.create(new).await,
+        }
+    }
+
+    /// Opens the dataset, or finds that there is room for a new one.
+    ///
+    /// # Errors
+    /// As [`Dataset::create_or_open`].
+    pub async fn open_or_vacant(location: &str) -> Result<Place, DatasetError> {
         let (store, prefix) = connect(location, true)?;
         let (store, prefix) = match Self::load(location, store, prefix).await? {
-            (_, _, Some(dataset)) => return Ok(dataset),
+            (_, _, Some(dataset)) => return Ok(Place::Taken(Box::new(dataset))),
             (store, prefix, None) => (store, prefix),
         };
         if let Some(found) = first_inhabitant(location, &store, &prefix).await? {
             // Somebody may have made the dataset since we looked for it.
             if let (_, _, Some(dataset)) = Self::load(location, store, prefix).await? {
-                return Ok(dataset);
+                return Ok(Place::Taken(Box::new(dataset)));
             }
             return Err(DatasetError::Occupied {
                 location: location.into(),
                 found,
             });
         }
-        let mut dataset = Self {
+        Ok(Place::Vacant(Vacant {
             location: location.into(),
             store,
             prefix,
-            folder: folder_of(location),
+        }))
+    }
+
+    /// A new dataset in a local folder that nobody looks into yet: nothing is written but the folder.
+    pub(crate) fn unborn(folder: &FsPath, new: Manifest) -> Result<Self, DatasetError> {
+        let location = folder.display().to_string();
+        let (store, prefix) = connect_folder(&location, folder, true)?;
+        Ok(Self {
+            location,
+            store,
+            prefix,
+            folder: Some(folder.to_owned()),
             manifest: new,
-        };
-        // Committed at once, so that a killed first run leaves a dataset (an
-        // empty one) and not a folder of files that nobody owns.
-        let first = dataset.manifest.next();
-        match dataset.commit(first).await {
-            Err(DatasetError::Conflict { .. }) => dataset.reload().await?,
-            other => other?,
-        }
-        Ok(dataset)
+        })
+    }
+
+    /// Lays out a dataset that holds nothing yet as `new` says.
+    pub(crate) fn lay_out(&mut self, new: Manifest) {
+        self.manifest.partition_by = new.partition_by;
+        self.manifest.slice_rows = new.slice_rows;
+    }
+
+    /// Writes a manifest of [`Dataset::unborn`] where it belongs. Nothing is synced: whoever puts the folder where others
+    /// look does that.
+    pub(crate) fn write_unsynced(&mut self, next: &Manifest) -> Result<(), DatasetError> {
+        let name = format!("{}/{}", manifest::FOLDER, Manifest::file_name(next.version));
+        let json = next
+            .to_json()
+            .map_err(|cause| self.manifest_error(&self.path(&name), cause))?;
+        let root = self.folder.clone().unwrap_or_default();
+        let written = std::fs::create_dir_all(root.join(manifest::FOLDER))
+            .and_then(|()| std::fs::write(root.join(&name), json));
+        written.map_err(|cause| DatasetError::File {
+            location: self.location.clone(),
+            path: name,
+            cause,
+        })
     }
 
     /// Reads the newest manifest again, after [`DatasetError::Conflict`].
@@ -450,7 +535,7 @@ async fn first_inhabitant(
 }
 
 /// The folder that a location names; `None`: it is no local one.
-fn folder_of(location: &str) -> Option<PathBuf> {
+pub(crate) fn folder_of(location: &str) -> Option<PathBuf> {
     let folder = match Url::parse(location) {
         Ok(url) if location.contains("://") => match url.scheme() {
             "file" => url.to_file_path().ok()?,

@@ -58,7 +58,7 @@ pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterPropertie
 }
 
 /// The same for files of one process each: what is the same in every row is cheapest as a delta, no row is looked up.
-fn one_process(properties: WriterProperties) -> WriterProperties {
+pub(crate) fn one_process(properties: WriterProperties) -> WriterProperties {
     let mut properties = properties.into_builder();
     for name in ["pid", "upid"] {
         properties = encoded(properties, name, Encoding::DELTA_BINARY_PACKED);
@@ -239,6 +239,29 @@ impl Facts {
         }
     }
 
+    /// Adds rows given by their columns, in order of `seq`: uids and pids, objects and pages.
+    pub(crate) fn add_columns(
+        &mut self,
+        seq: &[u64],
+        ts: &[i64],
+        (uids, pids): (&[u32], &[u32]),
+        (objects, pages): (&[u64], &[u64]),
+    ) {
+        self.rows += seq.len() as u64;
+        merge(&mut self.seq, ends(seq));
+        merge(&mut self.ts, extremes(ts));
+        merge(&mut self.uid, extremes(uids));
+        merge(&mut self.pid, extremes(pids));
+        let mut at = 0;
+        for run in objects.chunk_by(|a, b| a == b) {
+            let span = pages.get(at..at + run.len()).and_then(extremes);
+            if let (Some(&object), Some(span)) = (run.first(), span) {
+                self.include_object(object, span);
+            }
+            at += run.len();
+        }
+    }
+
     /// Adds what another row group holds.
     pub(crate) fn merge(&mut self, other: Facts) {
         self.rows += other.rows;
@@ -266,6 +289,16 @@ impl Facts {
         known.include(span.min);
         known.include(span.max);
     }
+}
+
+fn ends<T: Copy>(sorted: &[T]) -> Option<Span<T>> {
+    let (&min, &max) = (sorted.first()?, sorted.last()?);
+    Some(Span { min, max })
+}
+
+fn extremes<T: Copy + Ord>(values: &[T]) -> Option<Span<T>> {
+    let (min, max) = (values.iter().copied().min()?, values.iter().copied().max()?);
+    Some(Span { min, max })
 }
 
 fn include<T: Copy + Ord>(span: &mut Option<Span<T>>, value: T) {

@@ -204,6 +204,15 @@ pub struct RetiredFile {
     pub since: u64,
 }
 
+/// How a dataset was made of another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derived {
+    /// `cut`, `filter` or `split`.
+    pub command: String,
+    /// What was asked for, in words.
+    pub rows: String,
+}
+
 /// A whole version of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -225,6 +234,9 @@ pub struct Manifest {
     /// Files that are no part of it any more, and not yet removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<RetiredFile>,
+    /// It holds some of another dataset's rows only: its numbers have gaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<Derived>,
 }
 
 /// Manifests did not always tell it.
@@ -244,6 +256,7 @@ impl Manifest {
             captures: Vec::new(),
             tables: BTreeMap::new(),
             retired: Vec::new(),
+            derived: None,
         }
     }
 

@@ -1,26 +1,23 @@
 //! Marks: what happened around the references. Most of them come along with the references, in the merge, so they are
 //! written as they come: some wait for their batch, some, encoded, for their row group.
 
-use std::iter::Peekable;
 use std::sync::Arc;
 
-use object_store::Error as StoreError;
-use parquet::arrow::ArrowWriter;
-use parquet::errors::ParquetError;
 use pgtrace_capture::record::{
     ActivePage, Around, CleanPass, Exit, MapChange, MapOp, Process, Record, Stamp,
 };
 use tokio::runtime::Handle;
 
 use crate::dataset::Dataset;
-use crate::encode::{self, Sink};
+use crate::encode;
 use crate::error::IngestError;
+use crate::growing::Growing;
 use crate::manifest::FileEntry;
-use crate::names::{Names, upid};
+use crate::names::{Names, Told, ToldReader, upid};
 use crate::row::Context;
 use crate::schema::Table;
+use crate::spill::Key;
 use crate::tables;
-use crate::upload::{PART, Upload};
 
 /// Marks that wait for their batch.
 const BATCH: usize = 8192;
@@ -231,6 +228,63 @@ pub(crate) fn turn(p: &Process) -> Option<&'static str> {
     turns.iter().find(|(is, _)| *is).map(|(_, kind)| *kind)
 }
 
+/// The marks of the names channel that are to be written.
+pub(crate) struct Named {
+    all: ToldReader,
+    /// Those that were written before, in the same order.
+    written: Option<ToldReader>,
+    next_written: Option<Key>,
+    next: Option<Record>,
+}
+
+impl Named {
+    /// All of `told` but those of `written`.
+    ///
+    /// # Errors
+    /// What waits in a temporary file cannot be read.
+    pub(crate) fn new(told: &Told, written: Option<&Told>) -> Result<Self, IngestError> {
+        let mut named = Self {
+            all: told.marks(),
+            written: written.map(Told::marks),
+            next_written: None,
+            next: None,
+        };
+        named.read_written()?;
+        named.take()?;
+        Ok(named)
+    }
+
+    fn read_written(&mut self) -> Result<(), IngestError> {
+        if let Some(written) = &mut self.written {
+            self.next_written = written.next_name()?.map(|(key, _)| key);
+        }
+        Ok(())
+    }
+
+    /// The next one, if it is not after `time_ns`.
+    fn until(&mut self, time_ns: u64) -> Result<Option<Record>, IngestError> {
+        match &self.next {
+            Some(next) if next.stamp().time_ns <= time_ns => self.take(),
+            _ => Ok(None),
+        }
+    }
+
+    /// Gives the next one, and reads the one behind it.
+    fn take(&mut self) -> Result<Option<Record>, IngestError> {
+        let next = self.next.take();
+        while let Some((key, record)) = self.all.next_name()? {
+            while self.next_written.is_some_and(|written| written < key) {
+                self.read_written()?;
+            }
+            if self.next_written != Some(key) {
+                self.next = Some(record);
+                break;
+            }
+        }
+        Ok(next)
+    }
+}
+
 /// Writes the marks of one recording, those of the names channel sorted in between.
 pub(crate) struct MarksWriter<'a> {
     dataset: &'a Dataset,
@@ -238,27 +292,19 @@ pub(crate) struct MarksWriter<'a> {
     context: Arc<Context>,
     lost: u64,
     path: String,
-    /// Of the names channel, in order of time.
-    named: Peekable<std::vec::IntoIter<Record>>,
+    named: Named,
     waiting: Vec<Record>,
     /// Made with the first batch: no marks, no file.
-    file: Option<File>,
-    rows: u64,
-}
-
-struct File {
-    sink: Sink,
-    writer: ArrowWriter<Sink>,
-    upload: Upload,
+    file: Option<Growing<'a>>,
 }
 
 impl<'a> MarksWriter<'a> {
-    /// Writes to `marks/NAME.parquet`; `named` are the marks of the names channel in order of time.
+    /// Writes to `marks/NAME.parquet`; `named` are the marks of the names channel.
     pub(crate) fn new(
         dataset: &'a Dataset,
         runtime: &'a Handle,
         context: Arc<Context>,
-        named: Vec<Record>,
+        named: Named,
         lost: u64,
         name: &str,
     ) -> Self {
@@ -268,10 +314,9 @@ impl<'a> MarksWriter<'a> {
             context,
             lost,
             path: format!("{}/{name}.parquet", Table::Marks),
-            named: named.into_iter().peekable(),
+            named,
             waiting: Vec::new(),
             file: None,
-            rows: 0,
         }
     }
 
@@ -282,7 +327,7 @@ impl<'a> MarksWriter<'a> {
     pub(crate) fn push(&mut self, mark: Mark) -> Result<(), IngestError> {
         let record = mark.record();
         let time_ns = record.stamp().time_ns;
-        while let Some(earlier) = self.named.next_if(|r| r.stamp().time_ns <= time_ns) {
+        while let Some(earlier) = self.named.until(time_ns)? {
             self.add(earlier)?;
         }
         self.add(record)
@@ -293,44 +338,21 @@ impl<'a> MarksWriter<'a> {
     /// # Errors
     /// A file that cannot be written.
     pub(crate) fn finish(&mut self) -> Result<Option<FileEntry>, IngestError> {
-        while let Some(rest) = self.named.next() {
+        while let Some(rest) = self.named.until(u64::MAX)? {
             self.add(rest)?;
         }
         self.flush()?;
-        let Some(mut file) = self.file.take() else {
-            return Ok(None);
-        };
-        if let Err(e) = file.writer.finish() {
-            self.runtime.block_on(file.upload.abort());
-            return Err(self.not_encoded(e));
-        }
-        let rest = file.sink.carry_away();
-        let sent = self.runtime.block_on(async {
-            match file.upload.append(rest).await {
-                Ok(()) => file.upload.finish().await,
-                Err(e) => {
-                    file.upload.abort().await;
-                    Err(e)
-                }
-            }
-        });
-        Ok(Some(FileEntry {
-            path: self.path.clone(),
-            bytes: sent.map_err(|e| self.not_stored(e))?,
-            rows: self.rows,
+        let file = self.file.take().map(Growing::finish).transpose()?;
+        Ok(file.map(|file| FileEntry {
             capture_id: self.context.capture_id.clone(),
-            seq: None,
-            ts: None,
-            uid: None,
-            pid: None,
-            objects: Vec::new(),
+            ..file
         }))
     }
 
     /// Gives up a file that was begun: nothing of it stays.
     pub(crate) fn discard(mut self) {
         if let Some(file) = self.file.take() {
-            self.runtime.block_on(file.upload.abort());
+            file.discard();
         }
     }
 
@@ -351,54 +373,23 @@ impl<'a> MarksWriter<'a> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        self.rows += batch.num_rows() as u64;
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => self.begin()?,
-        };
-        let written = file.writer.write(&batch);
-        let bytes = file.sink.carry_away();
-        let sent = self.runtime.block_on(file.upload.append(bytes));
-        self.file = Some(file);
-        written.map_err(|e| self.not_encoded(e))?;
-        sent.map_err(|e| self.not_stored(e))
+        match &mut self.file {
+            Some(file) => file.write(&batch),
+            None => {
+                let file = self.begin()?;
+                self.file.insert(file).write(&batch)
+            }
+        }
     }
 
-    fn begin(&self) -> Result<File, IngestError> {
-        let sink = Sink::default();
-        let footer = encode::footer(
-            &self.context.capture_id,
-            self.lost,
-            self.context.clocks.first(),
-        );
+    fn begin(&self) -> Result<Growing<'a>, IngestError> {
+        let clock = self.context.clocks.first();
+        let footer = encode::footer(&self.context.capture_id, self.lost, clock);
         let properties = encode::properties(Table::Marks, footer)
             .into_builder()
             .set_max_row_group_row_count(Some(ROW_GROUP))
             .build();
-        let schema = Table::Marks.arrow_schema();
-        let writer = ArrowWriter::try_new(sink.clone(), schema, Some(properties))
-            .map_err(|e| self.not_encoded(e))?;
-        let part = if self.dataset.is_local() { 1 } else { PART };
-        let store = self.dataset.store().clone();
-        Ok(File {
-            sink,
-            writer,
-            upload: Upload::new(store, self.dataset.path(&self.path), part),
-        })
-    }
-
-    fn not_encoded(&self, cause: ParquetError) -> IngestError {
-        IngestError::Parquet {
-            path: self.path.clone(),
-            cause,
-        }
-    }
-
-    fn not_stored(&self, cause: StoreError) -> IngestError {
-        IngestError::Store {
-            location: self.dataset.location().into(),
-            path: self.path.clone(),
-            cause,
-        }
+        let (path, schema) = (self.path.clone(), Table::Marks.arrow_schema());
+        Growing::new(self.dataset, self.runtime, path, schema, properties)
     }
 }

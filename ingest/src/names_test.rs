@@ -2,8 +2,34 @@
 #![allow(clippy::unwrap_used)]
 
 use pgtrace_capture::record::{Channel, Exit, Mapping, Object, ObjectKind, Process, Record, Stamp};
+use pgtrace_capture::wire::{self, ByteOrder};
 
-use super::{Collector, upid};
+use super::{Collected, collect, order_byte, upid};
+use crate::spill::{Key, Merged, Room, Sorter, Temp};
+
+/// Names in the order in which they are read.
+#[derive(Default)]
+struct All(Vec<(Channel, Record)>);
+
+impl All {
+    fn add(&mut self, channel: Channel, record: Record) {
+        self.0.push((channel, record));
+    }
+
+    fn finish(self) -> Collected {
+        let room = Room::default();
+        let temp = Temp::new(&room);
+        let mut sorter = Sorter::new(&temp, &room, 1);
+        for (channel, record) in self.0 {
+            let mut bytes = vec![order_byte(ByteOrder::NATIVE)];
+            wire::encode(&record, &mut bytes);
+            sorter.push(Key::new(channel, record.stamp()), &[&bytes]);
+        }
+        let runs = sorter.finish().unwrap();
+        let merged = Merged::new(&temp, runs, room.memory).unwrap();
+        collect(merged, &temp, |_, _| {}).unwrap()
+    }
+}
 
 fn stamp(seq: u64, time_ns: u64) -> Stamp {
     Stamp {
@@ -53,24 +79,25 @@ const MS: u64 = 1_000_000;
 
 #[test]
 fn exec_changes_the_name_and_not_the_incarnation() {
-    let mut all = Collector::default();
+    let mut all = All::default();
     all.add(Channel::Names, process(0, 12 * MS, 7, 10, "sh"));
     all.add(Channel::Names, process(1, 20 * MS, 7, 10, "cat"));
-    let names = all.finish();
-    let comm = |t| names.who(7, t).unwrap().comm.as_str();
+    let all = all.finish();
+    let names = &all.names;
+    let comm = |t| &*names.who(7, t).unwrap().comm;
     assert_eq!(comm(11 * MS), "sh", "before the record, behind the start");
     assert_eq!(comm(20 * MS - 1), "sh");
     assert_eq!(comm(20 * MS), "cat");
     assert_eq!(names.processes.len(), 1);
     let life = &names.processes[&upid(10 * MS, 7)];
-    assert_eq!(life.last.comm, "cat");
+    assert_eq!(&*life.last.comm, "cat");
     assert!(names.who(8, 0).is_none());
     assert_eq!(names.upid_at(8, 0), 8);
 }
 
 #[test]
 fn a_reused_pid_is_another_process() {
-    let mut all = Collector::default();
+    let mut all = All::default();
     all.add(Channel::Names, process(0, 12 * MS, 7, 10, "old"));
     all.add(
         Channel::Names,
@@ -82,7 +109,8 @@ fn a_reused_pid_is_another_process() {
     );
     // Written 5 ms after the new process began.
     all.add(Channel::Names, process(2, 45 * MS, 7, 40, "new"));
-    let names = all.finish();
+    let all = all.finish();
+    let names = &all.names;
     let (old, new) = (upid(10 * MS, 7), upid(40 * MS, 7));
     assert_ne!(old, new);
     assert_eq!(names.upid_at(7, 39 * MS), old);
@@ -97,7 +125,7 @@ fn a_reused_pid_is_another_process() {
 
 #[test]
 fn copies_count_once_and_the_first_path_stays() {
-    let mut all = Collector::default();
+    let mut all = All::default();
     all.add(Channel::Names, object(3, 5, Some("/new"), true));
     all.add(Channel::Names, object(1, 1, None, false));
     all.add(Channel::Names, object(2, 2, Some("/old"), false));
@@ -116,9 +144,13 @@ fn copies_count_once_and_the_first_path_stays() {
     };
     all.add(Channel::Names, Record::Mapping(mapping));
     all.add(Channel::Names, Record::Mapping(mapping));
-    let names = all.finish();
+    let all = all.finish();
+    let names = &all.names;
     let file = &names.objects[&5];
     assert_eq!(file.path.as_deref(), Some("/old"));
     assert!(file.deleted);
-    assert_eq!(names.mappings, [(mapping, 7)]);
+    let mut mappings = all.told.mappings();
+    let mut next = || mappings.next_name().unwrap().map(|(_, record)| record);
+    assert_eq!(next(), Some(Record::Mapping(mapping)));
+    assert_eq!(next(), None);
 }

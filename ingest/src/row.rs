@@ -183,7 +183,7 @@ impl Context {
             }
             "comm" => text(tile.who.iter().copied(), |number| {
                 // Some sources know a process but not its name.
-                let comm = who(number).map(|w| w.comm.as_str());
+                let comm = who(number).map(|w| &*w.comm);
                 comm.filter(|c| !c.is_empty())
             }),
             "path" => text(all().map(|r| r.object), |object| {

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgtrace_capture::chunk::CpuTotals;
-use pgtrace_capture::record::{Channel, Level, Record};
+use pgtrace_capture::record::{Channel, Level};
 use rayon::prelude::*;
 
 use crate::clocks::Clocks;
 use crate::error::IngestError;
 use crate::losses::{Loss, Newest, OVERWRITTEN, Tracker};
-use crate::names::{Collector, Names};
-use crate::source::{CpuScan, Part, Recording, Skeleton, scan_cpu, scan_parts};
+use crate::names::{self, Collected, Names, Told};
+use crate::source::{CpuScan, Part, Recording, Skeleton, scan_parts};
+use crate::spill::{Merged, Room, Sorter, Temp};
 use crate::tables::CaptureFacts;
 
 /// Everything about a recording but its references.
@@ -18,6 +19,10 @@ use crate::tables::CaptureFacts;
 pub struct Survey {
     /// Its names.
     pub names: Names,
+    /// Those of them that are rows of their own.
+    pub told: Told,
+    /// Levels that its marks tell of.
+    pub levels: BTreeSet<Level>,
     /// Its clocks.
     pub clocks: Clocks,
     /// Its losses, by CPU.
@@ -37,65 +42,69 @@ pub struct Survey {
 /// Reads all chunks of a recording once; `read` is told the bytes of each CPU done.
 ///
 /// # Errors
-/// A chunk that cannot be read.
+/// A chunk that cannot be read; no place for what does not fit in memory.
 pub fn survey(recording: &Recording, read: &(dyn Fn(u64) + Sync)) -> Result<Survey, IngestError> {
-    survey_with(recording, &[], read)
+    survey_with(recording, &[], &Room::default(), read)
 }
 
 /// Reads the chunks of a recording that are not among `known` (by place and content), as if all had been read.
 ///
 /// # Errors
-/// A chunk that cannot be read.
+/// As [`survey`].
 pub fn survey_with(
     recording: &Recording,
     known: &[Skeleton],
+    room: &Room,
     read: &(dyn Fn(u64) + Sync),
 ) -> Result<Survey, IngestError> {
+    let temp = Temp::new(room);
     let cpus: Vec<_> = parts(recording, known).into_iter().collect();
+    let sorter = || Sorter::new(&temp, room, cpus.len());
     let scans: Vec<Result<CpuScan, IngestError>> = cpus
         .par_iter()
         .map(|(cpu, parts)| {
-            let scan = scan_parts(*cpu, parts);
-            read(
-                recording
-                    .cpus
-                    .get(cpu)
-                    .into_iter()
-                    .flatten()
-                    .map(|c| c.bytes)
-                    .sum(),
-            );
+            let scan = scan_parts(*cpu, parts, sorter(), &temp);
+            let chunks = recording.cpus.get(cpu).into_iter().flatten();
+            read(chunks.map(|c| c.bytes).sum());
             scan
         })
         .collect();
     let mut scans = scans.into_iter().collect::<Result<Vec<_>, _>>()?;
 
-    let mut skeletons = Vec::new();
-    let mut collector = Collector::default();
-    for scan in &mut scans {
-        skeletons.append(&mut scan.skeletons);
-        for record in std::mem::take(&mut scan.names) {
-            collector.add(Channel::Names, record);
-        }
-        for record in std::mem::take(&mut scan.names_in_refs) {
-            collector.add(Channel::Refs, record);
-        }
-    }
-    let headers = || skeletons.iter().map(|s| &s.header);
-    let mut anchors: Vec<(u64, u64)> = headers().map(|h| (h.monotonic_ns, h.realtime_ns)).collect();
-    anchors.extend(collector.anchors());
-    let heard: BTreeSet<(u16, u64)> = collector.heard().collect();
-
-    let complete = scans.iter().any(|s| s.complete);
     let totals = totals(&scans);
     for cpu in totals.keys() {
         // A CPU whose chunks are all gone lost everything it wrote.
         if !scans.iter().any(|s| s.cpu == *cpu) {
-            scans.push(scan_cpu(*cpu, &[])?);
+            scans.push(scan_parts(*cpu, &[], sorter(), &temp)?);
         }
     }
+    let (mut skeletons, mut runs) = (Vec::new(), Vec::new());
+    for scan in &mut scans {
+        skeletons.append(&mut scan.skeletons);
+        runs.append(&mut scan.runs);
+    }
     scans.sort_by_key(|s| s.cpu);
+    let mut accounts: Vec<Account> = scans
+        .into_iter()
+        .map(|s| Account::new(s, &totals))
+        .collect();
+    let merged = Merged::new(&temp, runs, room.memory)?;
+    let Collected {
+        names,
+        told,
+        mut anchors,
+        levels,
+    } = names::collect(merged, &temp, |cpu, seq| {
+        if let Ok(at) = accounts.binary_search_by_key(&cpu, |a| a.scan.cpu)
+            && let Some(account) = accounts.get_mut(at)
+        {
+            account.scan.names_account.heal(seq);
+        }
+    })?;
+    let headers = || skeletons.iter().map(|s| &s.header);
+    anchors.extend(headers().map(|h| (h.monotonic_ns, h.realtime_ns)));
 
+    let complete = accounts.iter().any(|a| a.scan.complete);
     let header = headers().min_by_key(|h| h.monotonic_ns);
     let newest = header.map_or(Newest::default(), |h| Newest {
         begin: h.settings.keeps_only_the_newest(),
@@ -103,19 +112,18 @@ pub fn survey_with(
     });
     let (mut losses, mut emitted, mut rows) = (Vec::new(), 0, BTreeMap::new());
     let mut fresh = BTreeMap::new();
-    let fresh_ns = scans.iter().filter_map(|s| s.fresh_ns).min();
+    let fresh_ns = accounts.iter().filter_map(|a| a.scan.fresh_ns).min();
     let (mut records, mut cache_events, mut end_ns) = (0, 0, 0);
-    for scan in scans {
+    for account in accounts {
+        let scan = &account.scan;
         records += scan.records;
         cache_events += scan.cache_events;
         end_ns = end_ns.max(scan.last_ns);
         rows.insert(scan.cpu, scan.rows);
         fresh.insert(scan.cpu, scan.fresh);
-        let account = settle(scan, &totals, &heard, newest);
         emitted = u64::saturating_add(emitted, account.emitted);
-        losses.extend(account.losses);
+        losses.extend(account.losses(newest));
     }
-    let names = collector.finish();
     let clocks = Clocks::new(anchors);
     let lost = losses
         .iter()
@@ -128,7 +136,7 @@ pub fn survey_with(
         kernel: header.map(|h| h.kernel.clone()).unwrap_or_default(),
         page_size: header.map_or(0, |h| h.page_size),
         cpus: headers().map(|h| h.cpu).collect::<BTreeSet<_>>().len() as u32,
-        level: level(&names, header.map(|h| h.settings.level.as_str())),
+        level: level(levels.last(), header.map(|h| h.settings.level.as_str())),
         settings: header
             .and_then(|h| serde_json::to_string(&h.settings).ok())
             .unwrap_or_default(),
@@ -143,6 +151,8 @@ pub fn survey_with(
     };
     Ok(Survey {
         names,
+        told,
+        levels,
         clocks,
         losses,
         fresh,
@@ -186,75 +196,78 @@ fn parts<'a>(recording: &'a Recording, known: &'a [Skeleton]) -> BTreeMap<u16, V
     parts
 }
 
-/// One CPU's account, closed.
+/// One CPU's account, closed but for names that came another way.
 struct Account {
-    losses: Vec<Loss>,
+    scan: CpuScan,
     /// Numbers of the refs channel that are rows, or would have been as far as anybody knows.
     emitted: u64,
+    /// Damage at the very end of each channel, with nothing behind it that says how much is gone.
+    tails: [BTreeSet<usize>; 2],
 }
 
-/// Closes the accounts of one CPU: `totals` say where its channels end, `heard`
-/// which names came another way, `newest` what was given up on purpose.
-fn settle(
-    scan: CpuScan,
-    totals: &BTreeMap<u16, CpuTotals>,
-    heard: &BTreeSet<(u16, u64)>,
-    newest: Newest,
-) -> Account {
-    let CpuScan {
-        cpu,
-        mut refs,
-        names_account: mut names,
-        lost,
-        damages,
-        ..
-    } = scan;
-    let total = totals.get(&cpu);
-    for lost in lost {
-        match lost.channel {
-            Channel::Refs => refs.tell(lost),
-            Channel::Names => names.tell(lost),
+impl Account {
+    /// `totals` say where the channels end.
+    fn new(mut scan: CpuScan, totals: &BTreeMap<u16, CpuTotals>) -> Self {
+        let total = totals.get(&scan.cpu);
+        let (refs, names) = (&mut scan.refs, &mut scan.names_account);
+        for lost in std::mem::take(&mut scan.lost) {
+            match lost.channel {
+                Channel::Refs => refs.tell(lost),
+                Channel::Names => names.tell(lost),
+            }
         }
-    }
-    // Damage at the very end, with nothing behind it that says how much is gone.
-    let tail = |t: &Tracker| -> BTreeSet<usize> {
-        match total {
-            None => t.pending().iter().copied().collect(),
-            Some(_) => BTreeSet::new(),
-        }
-    };
-    let (refs_tail, names_tail) = (tail(&refs), tail(&names));
-    refs.close(total.map(|t| t.refs_emitted.saturating_add(t.refs_lost)));
-    names.close(total.map(|t| t.names_emitted.saturating_add(t.names_lost)));
-    for (_, seq) in heard.range((cpu, 0)..=(cpu, u64::MAX)) {
-        names.heal(*seq);
-    }
-    let emitted = refs.next().saturating_sub(refs.others());
-    let mut losses = refs.losses(&damages, newest);
-    losses.extend(names.losses(&damages, newest));
-    let mut claimed = refs.claimed();
-    claimed.extend(names.claimed());
-    // Damage that took no number is told all the same.
-    for (index, damage) in damages.iter().enumerate() {
-        if claimed.contains(&index) {
-            continue;
-        }
-        let (count, channel) = match (refs_tail.contains(&index), names_tail.contains(&index)) {
-            (true, _) => (None, Channel::Refs),
-            (_, true) => (None, Channel::Names),
-            _ => (Some(0), Channel::Names),
+        let tail = |t: &Tracker| -> BTreeSet<usize> {
+            match total {
+                None => t.pending().iter().copied().collect(),
+                Some(_) => BTreeSet::new(),
+            }
         };
-        losses.push(Loss {
-            cpu,
-            from_ns: None,
-            to_ns: None,
-            count,
-            cause: damage.cause,
-            channel,
-            detail: Some(damage.detail.clone()),
-        });
+        let tails = [tail(refs), tail(names)];
+        refs.close(total.map(|t| t.refs_emitted.saturating_add(t.refs_lost)));
+        names.close(total.map(|t| t.names_emitted.saturating_add(t.names_lost)));
+        Self {
+            emitted: refs.next().saturating_sub(refs.others()),
+            tails,
+            scan,
+        }
     }
-    Account { losses, emitted }
+
+    /// What was lost; `newest` says what was given up on purpose.
+    fn losses(self, newest: Newest) -> Vec<Loss> {
+        let CpuScan {
+            cpu,
+            mut refs,
+            names_account: mut names,
+            damages,
+            ..
+        } = self.scan;
+        let mut losses = refs.losses(&damages, newest);
+        losses.extend(names.losses(&damages, newest));
+        let mut claimed = refs.claimed();
+        claimed.extend(names.claimed());
+        let [refs_tail, names_tail] = self.tails;
+        // Damage that took no number is told all the same.
+        for (index, damage) in damages.iter().enumerate() {
+            if claimed.contains(&index) {
+                continue;
+            }
+            let (count, channel) = match (refs_tail.contains(&index), names_tail.contains(&index)) {
+                (true, _) => (None, Channel::Refs),
+                (_, true) => (None, Channel::Names),
+                _ => (Some(0), Channel::Names),
+            };
+            losses.push(Loss {
+                cpu,
+                from_ns: None,
+                to_ns: None,
+                count,
+                cause: damage.cause,
+                channel,
+                detail: Some(damage.detail.clone()),
+            });
+        }
+        losses
+    }
 }
 
 /// What the recorder says each CPU came to. Every CPU's last chunk says it of
@@ -272,12 +285,8 @@ fn totals(scans: &[CpuScan]) -> BTreeMap<u16, CpuTotals> {
 }
 
 /// The highest level that was on; what the settings say where no mark tells.
-fn level(names: &Names, settings: Option<&str>) -> Option<String> {
-    let marked = names.marks.iter().filter_map(|r| match r {
-        Record::Level(l) => Some(l.to),
-        _ => None,
-    });
-    match marked.max() {
+fn level(marked: Option<&Level>, settings: Option<&str>) -> Option<String> {
+    match marked {
         Some(Level::Off) | None => settings.filter(|s| !s.is_empty()).map(Into::into),
         Some(level) => Some(level.to_string()),
     }

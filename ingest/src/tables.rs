@@ -9,16 +9,18 @@ use arrow::array::{
 };
 use arrow::datatypes::Int32Type;
 use arrow::error::ArrowError;
-use parquet::arrow::ArrowWriter;
-use pgtrace_capture::record::Exit;
+use pgtrace_capture::record::{Exit, Mapping, Record};
 
 use crate::clocks::Clocks;
-use crate::encode;
+use crate::error::IngestError;
 use crate::losses::Loss;
 use crate::marks::Cells;
-use crate::names::Names;
+use crate::names::{Names, ObjectInfo, Told};
 use crate::row::Context;
 use crate::schema::Table;
+
+/// Rows of a batch.
+const BATCH: usize = 8192;
 
 /// What a row of `captures` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,79 +160,102 @@ pub(crate) fn captures(c: &CaptureFacts, clocks: &Clocks) -> Result<RecordBatch,
     to.batch()
 }
 
-/// The rows of `processes`, `objects` and `mappings`.
-pub(crate) fn named(
-    table: Table,
-    capture_id: &str,
-    names: &Names,
-    clocks: &Clocks,
-) -> Result<Option<RecordBatch>, ArrowError> {
-    let batch = match table {
-        Table::Processes => processes(capture_id, names, clocks),
-        Table::Objects => objects(capture_id, names),
-        Table::Mappings => mappings(capture_id, names, clocks),
-        Table::Refs | Table::Captures | Table::Losses | Table::Marks => return Ok(None),
-    }?;
-    Ok(Some(batch))
+/// Rows of `processes`, some at a time.
+pub(crate) fn processes<'a>(
+    capture_id: &'a str,
+    names: &'a Names,
+    clocks: &'a Clocks,
+) -> impl Iterator<Item = Result<RecordBatch, IngestError>> {
+    some(names.processes.values(), move |few| {
+        let all = || few.iter().copied();
+        let mut to = Columns::new(Table::Processes, few.len(), capture_id);
+        to.u64s("upid", all().map(|p| Some(p.upid)));
+        to.u32s("pid", all().map(|p| Some(p.last.tgid)));
+        to.u32s("ppid", all().map(|p| Some(p.last.ppid)));
+        to.u32s("uid", all().map(|p| Some(p.last.uid)));
+        to.texts("comm", all().map(|p| Some(&*p.last.comm)));
+        to.texts("exe", all().map(|p| p.last.exe.as_deref()));
+        to.texts("cwd", all().map(|p| p.last.cwd.as_deref()));
+        to.texts("cgroup", all().map(|p| p.last.cgroup.as_deref()));
+        to.times("start_ts", clocks, all().map(|p| Some(p.last.start_ns)));
+        to.times("end_ts", clocks, all().map(|p| p.exit.map(|e| e.0)));
+        let told = |code: &u32| *code != Exit::UNKNOWN_CODE;
+        to.u32s("exit_code", all().map(|p| p.exit.map(|e| e.1).filter(told)));
+        Ok(to.batch()?)
+    })
 }
 
-fn processes(capture_id: &str, names: &Names, clocks: &Clocks) -> Result<RecordBatch, ArrowError> {
-    let all = || names.processes.values();
-    let mut to = Columns::new(Table::Processes, names.processes.len(), capture_id);
-    to.u64s("upid", all().map(|p| Some(p.upid)));
-    to.u32s("pid", all().map(|p| Some(p.last.tgid)));
-    to.u32s("ppid", all().map(|p| Some(p.last.ppid)));
-    to.u32s("uid", all().map(|p| Some(p.last.uid)));
-    to.texts("comm", all().map(|p| Some(p.last.comm.as_str())));
-    to.texts("exe", all().map(|p| p.last.exe.as_deref()));
-    to.texts("cwd", all().map(|p| p.last.cwd.as_deref()));
-    to.texts("cgroup", all().map(|p| p.last.cgroup.as_deref()));
-    to.times("start_ts", clocks, all().map(|p| Some(p.last.start_ns)));
-    to.times("end_ts", clocks, all().map(|p| p.exit.map(|e| e.0)));
-    let told = |code: &u32| *code != Exit::UNKNOWN_CODE;
-    to.u32s("exit_code", all().map(|p| p.exit.map(|e| e.1).filter(told)));
-    to.batch()
+/// Rows of `objects`, some at a time.
+pub(crate) fn objects<'a>(
+    capture_id: &'a str,
+    names: &'a Names,
+) -> impl Iterator<Item = Result<RecordBatch, IngestError>> {
+    some(names.objects.iter(), move |few| {
+        let ids = || few.iter().map(|(id, _)| Some(u64::from(**id)));
+        let all = || few.iter().map(|(_, object)| *object);
+        // Only what lives in a file system has a device and an inode.
+        let file = |o: &ObjectInfo| o.ino != 0 || o.dev != (0, 0);
+        let devs: Vec<Option<String>> = all()
+            .map(|o| file(o).then(|| format!("{}:{}", o.dev.0, o.dev.1)))
+            .collect();
+        let mut to = Columns::new(Table::Objects, few.len(), capture_id);
+        to.u64s("object_id", ids());
+        to.texts("object_kind", all().map(|o| Some(o.kind.as_str())));
+        to.texts("dev", devs.iter().map(Option::as_deref));
+        to.u64s("ino", all().map(|o| file(o).then_some(o.ino)));
+        to.u32s("generation", all().map(|o| file(o).then_some(o.generation)));
+        to.texts("path", all().map(|o| o.path.as_deref()));
+        to.bools("deleted", all().map(|o| Some(o.deleted)));
+        to.bools("path_truncated", all().map(|o| Some(o.truncated)));
+        to.u32s("pid", all().map(|o| Some(o.tgid)));
+        to.u64s("upid", all().map(|o| Some(o.upid)));
+        Ok(to.batch()?)
+    })
 }
 
-fn objects(capture_id: &str, names: &Names) -> Result<RecordBatch, ArrowError> {
-    let all = || names.objects.values();
-    // Only what lives in a file system has a device and an inode.
-    let file = |o: &&crate::names::ObjectInfo| o.ino != 0 || o.dev != (0, 0);
-    let devs: Vec<Option<String>> = all()
-        .map(|o| file(&o).then(|| format!("{}:{}", o.dev.0, o.dev.1)))
-        .collect();
-    let mut to = Columns::new(Table::Objects, names.objects.len(), capture_id);
-    to.u64s("object_id", names.objects.keys().map(|&id| Some(id.into())));
-    to.texts("object_kind", all().map(|o| Some(o.kind.as_str())));
-    to.texts("dev", devs.iter().map(Option::as_deref));
-    to.u64s("ino", all().map(|o| file(&o).then_some(o.ino)));
-    to.u32s(
-        "generation",
-        all().map(|o| file(&o).then_some(o.generation)),
-    );
-    to.texts("path", all().map(|o| o.path.as_deref()));
-    to.bools("deleted", all().map(|o| Some(o.deleted)));
-    to.bools("path_truncated", all().map(|o| Some(o.truncated)));
-    to.u32s("pid", all().map(|o| Some(o.tgid)));
-    to.u64s("upid", all().map(|o| Some(o.upid)));
-    to.batch()
+/// Rows of `mappings`, some at a time.
+pub(crate) fn mappings<'a>(
+    capture_id: &'a str,
+    told: &'a Told,
+    names: &'a Names,
+    clocks: &'a Clocks,
+) -> impl Iterator<Item = Result<RecordBatch, IngestError>> {
+    let mut reader = told.mappings();
+    let mut next = move || match reader.next_name()? {
+        Some((_, Record::Mapping(m))) => Ok(Some((m, names.upid_at(m.tgid, m.stamp.time_ns)))),
+        _ => Ok(None),
+    };
+    let all = std::iter::from_fn(move || next().transpose());
+    some(all, move |few| {
+        let few = few
+            .into_iter()
+            .collect::<Result<Vec<(Mapping, u64)>, IngestError>>()?;
+        let all = || few.iter().map(|(m, _)| m);
+        let mut to = Columns::new(Table::Mappings, few.len(), capture_id);
+        to.u64s("upid", few.iter().map(|(_, upid)| Some(*upid)));
+        to.u32s("pid", all().map(|m| Some(m.tgid)));
+        to.u64s("object_id", all().map(|m| Some(m.object.into())));
+        to.u64s("start_addr", all().map(|m| Some(m.start)));
+        to.u64s("end_addr", all().map(|m| Some(m.end)));
+        to.u64s("page", all().map(|m| Some(m.page)));
+        to.bools("read", all().map(|m| Some(m.read)));
+        to.bools("write", all().map(|m| Some(m.write)));
+        to.bools("exec", all().map(|m| Some(m.exec)));
+        to.bools("shared", all().map(|m| Some(m.shared)));
+        to.times("ts", clocks, all().map(|m| Some(m.stamp.time_ns)));
+        Ok(to.batch()?)
+    })
 }
 
-fn mappings(capture_id: &str, names: &Names, clocks: &Clocks) -> Result<RecordBatch, ArrowError> {
-    let all = || names.mappings.iter().map(|(m, _)| m);
-    let mut to = Columns::new(Table::Mappings, names.mappings.len(), capture_id);
-    to.u64s("upid", names.mappings.iter().map(|(_, upid)| Some(*upid)));
-    to.u32s("pid", all().map(|m| Some(m.tgid)));
-    to.u64s("object_id", all().map(|m| Some(m.object.into())));
-    to.u64s("start_addr", all().map(|m| Some(m.start)));
-    to.u64s("end_addr", all().map(|m| Some(m.end)));
-    to.u64s("page", all().map(|m| Some(m.page)));
-    to.bools("read", all().map(|m| Some(m.read)));
-    to.bools("write", all().map(|m| Some(m.write)));
-    to.bools("exec", all().map(|m| Some(m.exec)));
-    to.bools("shared", all().map(|m| Some(m.shared)));
-    to.times("ts", clocks, all().map(|m| Some(m.stamp.time_ns)));
-    to.batch()
+/// Batches of things, a few thousand each.
+fn some<T>(
+    mut all: impl Iterator<Item = T>,
+    batch: impl Fn(Vec<T>) -> Result<RecordBatch, IngestError>,
+) -> impl Iterator<Item = Result<RecordBatch, IngestError>> {
+    std::iter::from_fn(move || {
+        let few: Vec<T> = all.by_ref().take(BATCH).collect();
+        (!few.is_empty()).then(|| batch(few))
+    })
 }
 
 /// Rows of `marks`.
@@ -298,20 +323,6 @@ pub(crate) fn losses(
     to.batch()
 }
 
-/// A small table as the bytes of a Parquet file.
-pub(crate) fn to_parquet(
-    table: Table,
-    batch: &RecordBatch,
-    footer: Vec<parquet::file::metadata::KeyValue>,
-) -> parquet::errors::Result<Vec<u8>> {
-    let properties = encode::properties(table, footer);
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
-    writer.write(batch)?;
-    writer.close()?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -320,11 +331,8 @@ mod tests {
     #[test]
     fn every_table_has_all_its_columns() {
         let (names, clocks) = (Names::default(), Clocks::default());
-        for table in Table::ALL {
-            if let Some(batch) = named(table, "c", &names, &clocks).unwrap() {
-                assert_eq!(batch.schema(), table.arrow_schema());
-            }
-        }
+        let people = processes("c", &names, &clocks);
+        assert_eq!(people.count() + objects("c", &names).count(), 0);
         let context = Context {
             capture_id: "c".into(),
             clocks: clocks.clone(),

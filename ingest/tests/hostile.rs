@@ -6,9 +6,8 @@ mod common;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use common::{Fabric, Random, read};
+use common::{Fabric, Random, peak_until_end, read};
 use pgtrace_capture::chunk::{BlockKind, ChunkWriter, file_name};
 use pgtrace_capture::record::Record;
 use pgtrace_ingest::schema::Table;
@@ -37,16 +36,7 @@ fn ingest(raw: &Path, to: &Path, what: &str) -> (u64, u64) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    // The high-water mark only grows: the last look before the end is close to it.
-    while child.try_wait().unwrap().is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) * 1024);
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let (peak, _) = peak_until_end(&mut child);
     let out = child.wait_with_output().unwrap();
     let words = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{what}: {words}");

@@ -5,8 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use arrow::datatypes::DataType;
-use common::read::{self, RefRow};
+use common::read::{self, everything};
 use common::{Fabric, Random, run, small};
 use pgtrace_capture::record::{ActivePage, Clock, Record};
 use pgtrace_ingest::pipeline::Options;
@@ -75,33 +74,6 @@ fn recording(folder: &Path, id: u128, cpus: u16, n: u64, seed: u64) -> Vec<PathB
         }
     }
     fabric.write(folder)
-}
-
-/// All rows of all tables, as text but for `refs`.
-fn everything(dataset: &Path) -> (Vec<RefRow>, Vec<String>) {
-    let mut rows = Vec::new();
-    for table in Table::ALL.into_iter().filter(|t| *t != Table::Refs) {
-        for batch in read::table(dataset, table) {
-            for i in 0..batch.num_rows() {
-                let cells = batch
-                    .schema()
-                    .fields()
-                    .iter()
-                    .map(|f| {
-                        let mut column = batch.column_by_name(f.name()).unwrap().clone();
-                        if matches!(f.data_type(), DataType::Timestamp(..)) {
-                            column = arrow::compute::cast(&column, &DataType::Int64).unwrap();
-                        }
-                        let column = arrow::util::display::array_value_to_string(&column, i);
-                        format!("{}={}", f.name(), column.unwrap())
-                    })
-                    .collect::<Vec<_>>();
-                rows.push(format!("{table}: {}", cells.join(" ")));
-            }
-        }
-    }
-    rows.sort();
-    (read::refs(dataset), rows)
 }
 
 fn shuffled<T>(mut items: Vec<T>, dice: &mut Random) -> Vec<T> {

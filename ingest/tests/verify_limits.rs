@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Fabric, run, small, stamp};
+use common::{Fabric, peak_until_end, run, small, stamp};
 use pgtrace_capture::record::{MapChange, MapOp, Record};
 
 const MIB: u64 = 1 << 20;
@@ -22,7 +22,6 @@ fn run_it(arguments: &[&str], raw: &Path) -> (u64, u64, Duration) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let status = format!("/proc/{}/status", child.id());
     let mut out = child.stdout.take().unwrap();
     let lines = std::thread::spawn(move || {
         let (mut lines, mut buffer) = (0_u64, vec![0; 1 << 16]);
@@ -33,17 +32,7 @@ fn run_it(arguments: &[&str], raw: &Path) -> (u64, u64, Duration) {
             }
         }
     });
-    let mut peak = 0;
-    let code = loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) * 1024);
-        if let Some(code) = child.try_wait().unwrap() {
-            break code;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
+    let (peak, code) = peak_until_end(&mut child);
     let error = child.wait_with_output().unwrap().stderr;
     assert!(code.success(), "{}", String::from_utf8_lossy(&error));
     (peak, lines.join().unwrap(), started.elapsed())

@@ -4,6 +4,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use pgtrace_ingest::schema::Table;
 
 use crate::Error;
+use crate::error::closest;
 use crate::session::Session;
 use crate::views::ColumnDoc;
 
@@ -68,11 +69,24 @@ pub async fn columns(session: &Session, name: &str) -> Result<Vec<ColumnDoc>, Er
         .context()
         .table(name)
         .await
-        .map_err(|e| session.hint(e.into()))?;
+        .map_err(|e| unknown(session, name, e.into()))?;
     let fields = provider.schema().fields().iter().map(|f| ColumnDoc {
         name: f.name().clone(),
         type_name: type_name(f.data_type()),
         doc: String::new(),
     });
     Ok(fields.collect())
+}
+
+/// `error` of a relation that is not there, with the name that was probably meant.
+fn unknown(session: &Session, name: &str, error: Error) -> Error {
+    let names = session.names().relations;
+    let hint = match closest(name, names.iter().map(String::as_str)) {
+        Some(found) => format!("did you mean {found}?"),
+        None => "\\d lists what there is".to_owned(),
+    };
+    Error::Hinted {
+        error: Box::new(error),
+        hint,
+    }
 }

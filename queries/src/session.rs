@@ -4,10 +4,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::{cast, col};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use pgtrace_capture::units;
@@ -16,7 +20,8 @@ use pgtrace_ingest::schema::Table;
 use tempfile::TempDir;
 
 use crate::Error;
-use crate::error::closest;
+use crate::diagnose::Names;
+use crate::functions;
 use crate::operators;
 use crate::pool::Pool;
 use crate::table::{DATASET_URL, ManifestTable};
@@ -45,11 +50,25 @@ impl Default for Options {
     }
 }
 
+/// Where each recording begins: its id, and ns since 1970 UTC; or why that could not be read.
+pub(crate) type Starts = Arc<Result<Vec<(String, i64)>, String>>;
+
+/// What an SQL function is made from.
+pub(crate) struct Scope<'a> {
+    /// Where it is made known.
+    pub(crate) context: &'a SessionContext,
+    /// The table `refs`.
+    pub(crate) refs: &'a Arc<dyn TableProvider>,
+    /// Where the recordings begin.
+    pub(crate) starts: Starts,
+}
+
 /// An open dataset that answers SQL.
 pub struct Session {
     ctx: SessionContext,
     dataset: Arc<Dataset>,
     views: Vec<View>,
+    starts: Starts,
     memory: usize,
     spill: TempDir, // removed with the session
 }
@@ -72,6 +91,12 @@ impl Session {
                 .map_err(|e| Error::Engine(Box::new(e)))?;
         }
         operators::register(&ctx);
+        let starts = Arc::new(starts(&ctx).await.map_err(|e| Error::from(e).to_string()));
+        functions::register(&Scope {
+            context: &ctx,
+            refs: &(Arc::new(ManifestTable::new(Table::Refs, &dataset)) as _),
+            starts: Arc::clone(&starts),
+        });
         let views = views::all()?;
         template::register(&ctx, &views);
         views::create(&ctx, &views).await?;
@@ -79,6 +104,7 @@ impl Session {
             ctx,
             dataset,
             views,
+            starts,
             memory: options.memory,
             spill,
         })
@@ -92,6 +118,23 @@ impl Session {
     /// The dataset that is open.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
+    }
+
+    /// The same, for whoever reads files of it.
+    pub(crate) fn shared_dataset(&self) -> &Arc<Dataset> {
+        &self.dataset
+    }
+
+    /// Where its recordings begin: id, and ns since 1970 UTC.
+    ///
+    /// # Errors
+    /// The table `captures` cannot be read: why.
+    pub(crate) fn starts(&self) -> Result<&[(String, i64)], String> {
+        self.starts
+            .as_ref()
+            .as_ref()
+            .map(Vec::as_slice)
+            .map_err(Clone::clone)
     }
 
     /// The shipped views, private ones too.
@@ -116,6 +159,32 @@ impl Session {
     pub async fn query(&self, sql: &str) -> Result<SendableRecordBatchStream, Error> {
         let started = async { self.ctx.sql(sql).await?.execute_stream().await };
         started.await.map_err(|e| self.hint(e.into()))
+    }
+
+    /// What can be named in a statement, private views left out.
+    pub(crate) fn names(&self) -> Names {
+        let state = self.ctx.state();
+        let options = &state.config_options().catalog;
+        let schema = self
+            .ctx
+            .catalog(&options.default_catalog)
+            .and_then(|c| c.schema(&options.default_schema));
+        let mut relations = schema.map(|s| s.table_names()).unwrap_or_default();
+        relations.retain(|name| !name.starts_with('_'));
+        relations.sort();
+        let functions = state.scalar_functions().keys();
+        let functions = functions.chain(state.aggregate_functions().keys());
+        let functions = functions.chain(state.window_functions().keys());
+        let mut functions: Vec<String> = functions.cloned().collect();
+        functions.sort();
+        functions.dedup();
+        let mut table_functions: Vec<String> = state.table_functions().keys().cloned().collect();
+        table_functions.sort();
+        Names {
+            relations,
+            functions,
+            table_functions,
+        }
     }
 
     /// Adds what the user can do about `error`, where we know it.
@@ -154,24 +223,24 @@ impl Session {
                 "no room to spill in {dir}; choose another place with --spill-dir"
             ));
         }
-        let missing = text
-            .split_once("table '")
-            .and_then(|(_, rest)| rest.split_once("' not found"));
-        if let Some((name, _)) = missing {
-            let name = name.rsplit('.').next().unwrap_or(name);
-            let known = Table::ALL.iter().map(|t| t.name());
-            let views = self
-                .views
-                .iter()
-                .filter(|v| !v.is_private())
-                .map(|v| v.name.as_str());
-            return Some(match closest(name, known.chain(views)) {
-                Some(found) => format!("did you mean {found}?"),
-                None => "SHOW TABLES lists what there is".to_owned(),
-            });
-        }
         None
     }
+}
+
+/// Where the recordings begin. Few rows; a function like `cut` cannot wait for them when it is called.
+async fn starts(ctx: &SessionContext) -> Result<Vec<(String, i64)>, DataFusionError> {
+    let start = cast(col("start_ts"), DataType::Int64);
+    let id = cast(col("capture_id"), DataType::Utf8);
+    let rows = ctx.table(Table::Captures.name()).await?;
+    let batches = rows.select(vec![id, start])?.collect().await?;
+    let mut starts = Vec::new();
+    for batch in &batches {
+        let ids = batch.column(0).as_string_opt::<i32>();
+        let times = batch.column(1).as_primitive_opt::<Int64Type>();
+        let rows = ids.into_iter().flatten().zip(times.into_iter().flatten());
+        starts.extend(rows.filter_map(|(id, ts)| Some((id?.to_owned(), ts?))));
+    }
+    Ok(starts)
 }
 
 fn spill_dir(options: &Options) -> Result<TempDir, Error> {
@@ -209,6 +278,7 @@ fn config(options: &Options) -> SessionConfig {
     config = config.with_sort_spill_reservation_bytes(merge_reserve);
     let options = config.options_mut();
     options.optimizer.prefer_hash_join = false; // a hash join does not spill, a sort-merge join does
+    options.sql_parser.collect_spans = true; // an error points at its word
     options.sql_parser.enable_subquery_sort_elimination = false; // a view's ORDER BY is for its reader
     options.execution.time_zone = Some("UTC".to_owned());
     options.execution.parquet.pushdown_filters = true;

@@ -19,7 +19,7 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::metrics::MetricBuilder;
@@ -47,6 +47,8 @@ pub(crate) struct ManifestTable {
     dataset: Arc<Dataset>,
     /// Columns each file is ordered by.
     order: &'static [&'static str],
+    /// Only these of its files.
+    only: Option<Vec<FileEntry>>,
 }
 
 impl ManifestTable {
@@ -60,11 +62,23 @@ impl ManifestTable {
             } else {
                 &[]
             },
+            only: None,
+        }
+    }
+
+    /// The rows of some of the table's files.
+    pub(crate) fn only(table: Table, dataset: &Arc<Dataset>, files: Vec<FileEntry>) -> Self {
+        ManifestTable {
+            only: Some(files),
+            ..Self::new(table, dataset)
         }
     }
 
     fn files(&self) -> &[FileEntry] {
-        self.dataset.manifest().files(self.table)
+        match &self.only {
+            Some(files) => files,
+            None => self.dataset.manifest().files(self.table),
+        }
     }
 
     fn read_only<T>(&self) -> Result<T> {
@@ -87,6 +101,51 @@ impl ManifestTable {
             prune::keep(&filter, &self.schema, files).unwrap_or_else(|_| vec![true; files.len()]);
         let kept = files.iter().zip(keep).filter(|(_, keep)| *keep);
         Ok(kept.map(|(file, _)| file.clone()).collect())
+    }
+
+    /// The plan that reads files, the columns asked for. A predicate prunes them, and leaves out rows where it can be
+    /// evaluated while reading: not all rows that are left need fulfil it.
+    pub(crate) fn plan(
+        &self,
+        state: &dyn Session,
+        files: &[FileEntry],
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (groups, orders) = self.groups(files, state.config().target_partitions());
+        let statistics = merged(files, &self.schema)?;
+
+        let url = ObjectStoreUrl::parse(DATASET_URL)?;
+        let store = state.runtime_env().object_store(&url)?;
+        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let source = ParquetSource::new(self.schema())
+            .with_table_parquet_options(state.default_table_options().parquet)
+            .with_parquet_file_reader_factory(Arc::new(NamedReaders(
+                CachedParquetFileReaderFactory::new(store, cache),
+            )));
+        let source = match predicate {
+            Some(predicate) => source.with_predicate(predicate).with_pushdown_filters(true),
+            None => source,
+        };
+        // EXPLAIN lists the files that are left; EXPLAIN ANALYZE shows these two.
+        let count = |name, n| {
+            MetricBuilder::new(source.metrics())
+                .global_counter(name)
+                .add(n)
+        };
+        count("manifest_files", self.files().len());
+        count("manifest_files_pruned", self.files().len() - files.len());
+
+        let scan = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .with_output_ordering(orders)
+            .with_expr_adapter(Some(Arc::new(OlderFiles(self.table))))
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
     }
 
     fn file(&self, entry: &FileEntry) -> PartitionedFile {
@@ -177,35 +236,7 @@ impl TableProvider for ManifestTable {
             let schema = datafusion::physical_plan::project_schema(&self.schema, projection)?;
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let (groups, orders) = self.groups(&files, state.config().target_partitions());
-        let statistics = merged(&files, &self.schema)?;
-
-        let url = ObjectStoreUrl::parse(DATASET_URL)?;
-        let store = state.runtime_env().object_store(&url)?;
-        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
-        let source = ParquetSource::new(self.schema())
-            .with_table_parquet_options(state.default_table_options().parquet)
-            .with_parquet_file_reader_factory(Arc::new(NamedReaders(
-                CachedParquetFileReaderFactory::new(store, cache),
-            )));
-        // EXPLAIN lists the files that are left; EXPLAIN ANALYZE shows these two.
-        let count = |name, n| {
-            MetricBuilder::new(source.metrics())
-                .global_counter(name)
-                .add(n)
-        };
-        count("manifest_files", self.files().len());
-        count("manifest_files_pruned", self.files().len() - files.len());
-
-        let scan = FileScanConfigBuilder::new(url, Arc::new(source))
-            .with_file_groups(groups)
-            .with_statistics(statistics)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .with_output_ordering(orders)
-            .with_expr_adapter(Some(Arc::new(OlderFiles(self.table))))
-            .build();
-        Ok(DataSourceExec::from_data_source(scan))
+        self.plan(state, &files, projection, limit, None)
     }
 
     async fn insert_into(

@@ -61,6 +61,19 @@ impl View {
         self.name.starts_with('_')
     }
 
+    /// Statements that show it at work: those of its worked example that name it.
+    pub fn examples(&self) -> Vec<String> {
+        let file = SQL.get_file(format!("{}/{}.slt", self.package, self.name));
+        let text = file.and_then(|f| f.contents_utf8()).unwrap_or_default();
+        let records = text.split("\n\n").filter_map(|record| {
+            let query = record.trim_start().strip_prefix("query ")?;
+            let (_, statement) = query.split_once('\n')?;
+            let end = statement.find("\n----").unwrap_or(statement.len());
+            Some(statement[..end].trim().to_owned())
+        });
+        records.filter(|sql| sql.contains(&self.name)).collect()
+    }
+
     /// Reads the text of `sql/PACKAGE/NAME.sql`.
     ///
     /// # Errors

@@ -151,23 +151,56 @@ fn damage_inside_a_data_file_never_panics_and_its_error_names_the_file() {
 #[test]
 fn bad_sql() {
     let data = dataset();
-    fails(data.path(), &["-c", "SELEC 1"], &["syntax error", "SELEC"]);
-    fails(data.path(), &["-c", "SELECT 1 FROM"], &["syntax error"]);
-    fails(
-        data.path(),
-        &["-c", "SELECT sequence FROM refs"],
-        &["sequence", "seq"],
-    );
-    fails(
-        data.path(),
-        &["-c", "SELECT nofunction(seq) FROM refs"],
-        &["nofunction"],
-    );
-    fails(
-        data.path(),
-        &["-c", "SELECT 'open"],
-        &["syntax error", "nterminated string"],
-    );
+    for (sql, words) in [
+        (
+            "SELEC 1",
+            ["syntax error", "SELEC", "did you mean SELECT?"].as_slice(),
+        ),
+        ("SELECT 1 FROM", &["syntax error", "    |              ^\n"]),
+        (
+            "SELECT seq FORM refs",
+            &["syntax error", "           ^^^^", "did you mean FROM?"],
+        ),
+        (
+            "SELECT * FROM refs WERE pid = 1",
+            &["                   ^^^^", "did you mean WHERE?"],
+        ),
+        (
+            "SELECT * FROM refs r GRUOP BY pid",
+            &["did you mean GROUP?"],
+        ),
+        (
+            "SELECT sequence FROM refs",
+            &["sequence", "       ^^^^^^^^", "did you mean seq?"],
+        ),
+        (
+            "SELECT r.pge\nFROM refs r",
+            &["  1 | SELECT r.pge", "         ^^^\n", "did you mean page?"],
+        ),
+        (
+            "SELECT 1\nFROM refs WHERE path = \"/a\"",
+            &["  2 | FROM", "single quotes: '/a'"],
+        ),
+        (
+            "SELECT nofunction(seq) FROM refs",
+            &["no function nofunction", "       ^^^^^^^^^^"],
+        ),
+        ("SELECT cuont(seq) FROM refs", &["did you mean count?"]),
+        (
+            "SELECT * FROM generate_seres(1, 2)",
+            &["did you mean generate_series?"],
+        ),
+        (
+            "SELECT page FROM refs a, refs b",
+            &["mbiguous", "       ^^^^", "alias before it"],
+        ),
+        (
+            "SELECT 'open",
+            &["syntax error", "nterminated string", "       ^^^^^"],
+        ),
+    ] {
+        fails(data.path(), &["-c", sql], words);
+    }
 }
 
 #[test]

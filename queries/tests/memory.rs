@@ -109,6 +109,13 @@ fn write_dataset() -> TempDir {
         state: None,
         offsets: Default::default(),
     });
+    let end = START + (ROWS * 137) as i64;
+    let capture = serde_json::json!({
+        "capture_id": "c1", "boot_id": "b1", "kernel": "6.12.0", "page_size": 4096, "cpus": 1, "level": "full",
+        "settings": "{}", "start_ts": START, "end_ts": end, "refs": ROWS, "cache_events": 0, "lost": 0, "chunks": 1,
+        "raw_bytes": 64 * ROWS, "clock_monotonic_ns": 0, "clock_utc_ns": START,
+    });
+    made.small(Table::Captures, &[capture.as_object().unwrap().clone()]);
     made.commit();
     folder
 }
@@ -176,6 +183,76 @@ async fn page_irf_spills_and_answers_the_same() {
     let again: Vec<u64> = seen.into_iter().filter(|&n| n >= 2).collect();
     assert_eq!(numbers(&small, "pages")[0], again.len() as f64);
     assert_eq!(numbers(&small, "refs")[0], again.iter().sum::<u64>() as f64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curves_spill_and_are_the_same() {
+    let folder = dataset();
+    for (view, columns) in [
+        ("wss_curve", ["window_refs", "pages"]),
+        ("mrc_aet", ["pages", "miss_ratio"]),
+    ] {
+        let ask = async |memory| {
+            let mut answer = Vec::new();
+            let session = session(folder.path(), memory).await;
+            let spilled = run(&session, &format!("SELECT * FROM {view}"), |batch| {
+                answer.push(batch.clone())
+            })
+            .await;
+            (spilled, columns.map(|column| numbers(&answer, column)))
+        };
+        let (spilled, small) = ask(16 << 20).await;
+        assert!(spilled > 0, "{view} spilled nothing");
+        let (spilled, large) = ask(8 << 30).await;
+        assert_eq!(spilled, 0, "{view} spilled something");
+        assert_eq!(small, large, "{view}");
+        assert!(large[0].len() > 16, "{view}: {large:?}");
+    }
+}
+
+/// The rows take some 96 MB, the pages' state 20 MB and more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_view_answers_in_little_memory() {
+    let folder = dataset();
+    let small = session(folder.path(), SMALL).await;
+    let public = small.views().iter().filter(|v| !v.is_private());
+    for view in public {
+        let call = match view.name.as_str() {
+            "relation" => "relation(1, 2)".to_owned(),
+            "mrc_sampled" => "mrc_sampled(0.1)".to_owned(),
+            name => name.to_owned(),
+        };
+        let mut rows = 0;
+        run(&small, &format!("SELECT * FROM {call}"), |batch| {
+            rows += batch.num_rows()
+        })
+        .await;
+        assert!(rows > 0, "{call} is empty");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_floor_says_so() {
+    let folder = dataset();
+    let tiny = session(folder.path(), 4 << 20).await;
+    for (call, words) in [
+        ("mrc", "for the order of"),
+        (
+            "working_set(1000000)",
+            "the pages of one window (a shorter one takes less)",
+        ),
+    ] {
+        let stream = tiny.query(&format!("SELECT * FROM {call}")).await.unwrap();
+        let error = stream
+            .collect::<Vec<_>>()
+            .await
+            .into_iter()
+            .find_map(|batch| batch.err());
+        let error = error
+            .unwrap_or_else(|| panic!("{call} needs nothing"))
+            .to_string();
+        assert!(error.contains(words), "{call}: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,11 +13,11 @@ fn the_shell_in_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let rows: Vec<_> = (0..3u64).map(|i| reference(&json!({"seq": i}))).collect();
     common::dataset(folder.path(), &rows, 7);
-    let history = folder.path().join("state/history");
+    let files = tempfile::tempdir().unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shell.py");
     let done = Command::new("python3")
         .args([script, env!("CARGO_BIN_EXE_pgtrace-sql")])
-        .args([folder.path(), &history])
+        .args([folder.path(), files.path()])
         .output()
         .unwrap();
     let text = [done.stdout, done.stderr]

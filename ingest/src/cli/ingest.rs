@@ -1,17 +1,17 @@
 //! Ingest itself: what `pgtrace-ingest` does without a command's name.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pgtrace_capture::units;
 use pgtrace_ingest::manifest::PartitionKey;
 use pgtrace_ingest::pipeline::{Options, Progress, ingest};
+use pgtrace_ingest::progress;
 use pgtrace_ingest::source::kind::{self, KINDS, Kind, prepare};
 
 /// What to ingest, and how.
@@ -30,9 +30,10 @@ pub(crate) struct IngestArgs {
     /// Dataset: a folder or a URL (s3://, gs://, az://); made if it is not there.
     #[arg(long, required = true, value_name = "DATASET")]
     to: Option<String>,
-    /// Folders of a new dataset, in this order [default: uid,pid,slice].
-    #[arg(long, value_delimiter = ',', value_name = "KEYS")]
-    partition_by: Option<Vec<Key>>,
+    /// Folders of a new dataset, in this order: some of uid, pid, slice. auto: uid,pid,slice, or uid,slice where there
+    /// are more than 256 processes with less than 131072 references each, or more than 4096.
+    #[arg(long, default_value = "auto", value_parser = keys, value_name = "KEYS")]
+    partition_by: Keys,
     /// Memory to use, about.
     #[arg(long, default_value = "1GiB", value_parser = units::size, value_name = "SIZE")]
     memory: u64,
@@ -59,29 +60,26 @@ fn source_kind() -> PossibleValuesParser {
     PossibleValuesParser::new(KINDS.iter().map(value))
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Key {
-    Uid,
-    Pid,
-    Slice,
-}
+/// `None`: as the recordings ask for.
+type Keys = Option<std::sync::Arc<[PartitionKey]>>;
 
-impl From<Key> for PartitionKey {
-    fn from(key: Key) -> Self {
-        match key {
-            Key::Uid => Self::Uid,
-            Key::Pid => Self::Pid,
-            Key::Slice => Self::Slice,
-        }
+fn keys(text: &str) -> Result<Keys, String> {
+    let all = [PartitionKey::Uid, PartitionKey::Pid, PartitionKey::Slice];
+    let key = |name: &str| {
+        let found = all.into_iter().find(|key| key.name() == name);
+        found.ok_or_else(|| format!("expected auto, or some of uid,pid,slice, found {name:?}"))
+    };
+    match text {
+        "auto" => Ok(None),
+        keys => keys.split(',').map(key).collect::<Result<_, _>>().map(Some),
     }
 }
 
 /// Gives whether there were losses or damage.
 pub(crate) fn run(args: IngestArgs) -> anyhow::Result<bool> {
     let to = args.to.context("--to DATASET is missing")?;
-    let keys = args.partition_by;
     let options = Options {
-        partition_by: keys.map(|keys| keys.into_iter().map(Into::into).collect()),
+        partition_by: args.partition_by.map(|keys| keys.to_vec()),
         slice_rows: args.slice_rows,
         memory: args.memory,
         threads: args.threads,
@@ -95,7 +93,7 @@ pub(crate) fn run(args: IngestArgs) -> anyhow::Result<bool> {
     };
     let from = args.from.as_deref().and_then(kind::by_name);
     let prepared = prepare(&args.raw, from, &settings)?;
-    let bar = progress_bar();
+    let bar = progress::bar();
     let read = AtomicU64::new(0);
     let report = ingest(&prepared.raw, &to, &options, &|progress| match progress {
         Progress::Surveyed(bytes) => {
@@ -111,14 +109,4 @@ pub(crate) fn run(args: IngestArgs) -> anyhow::Result<bool> {
     // Words nobody reads are no reason to fail.
     let _ = write!(std::io::stderr(), "{report}");
     Ok(report.has_losses())
-}
-
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-    }
-    let style = ProgressStyle::with_template(
-        "{msg}{bar:30} {human_pos} of {human_len} references, {per_sec}, {eta} left",
-    );
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

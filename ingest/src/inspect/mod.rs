@@ -249,7 +249,7 @@ fn named<'n>(record: &Record, names: &'n Names) -> (Option<&'n str>, Option<&'n 
     let who = process.and_then(|tgid| names.who(tgid, record.stamp().time_ns));
     let object = object.and_then(|object| names.objects.get(&object));
     (
-        who.map(|w| w.comm.as_str()),
+        who.map(|w| &*w.comm),
         object.and_then(|o| o.path.as_deref()),
     )
 }

@@ -10,6 +10,7 @@ mod object;
 mod place;
 mod scan;
 mod scribe;
+mod seen;
 pub mod skeleton;
 mod spool;
 mod table;
@@ -26,7 +27,9 @@ pub use channel::{ChannelReader, Piece};
 pub use locate::places;
 pub use object::{Object, ObjectReader};
 pub use place::{Input, Place};
-pub use scan::{CpuScan, Part, Seen, scan_cpu, scan_parts};
+pub(crate) use scan::scan_parts;
+pub use scan::{CpuScan, Part};
+pub use seen::Seen;
 pub use skeleton::{Run, Skeleton};
 
 use crate::error::IngestError;

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use pgtrace_capture::chunk::{BlockKind, CpuTotals, Totals};
-use pgtrace_capture::record::{Channel, Lost, PageRef, Record};
+use pgtrace_capture::record::{Channel, Lost, PageRef, Record, Stamp};
 use pgtrace_capture::wire::{self, ByteOrder, Item};
 
-use super::skeleton::{Item as Kept, Run, Skeleton, Stored};
-use super::{ChannelReader, Chunk, Piece};
+use super::skeleton::{Item as Kept, Notes, Run, Skeleton, Stored};
+use super::{ChannelReader, Chunk, Piece, Seen};
 use crate::error::IngestError;
 use crate::losses::{Damage, Tracker};
 use crate::marks::Mark;
+use crate::names;
+use crate::spill::{Key, Sorter, Tape, Temp};
 
 /// Places of damage that are told one by one; a file can be made of nothing else.
 const PLACES: usize = 1000;
@@ -20,10 +22,10 @@ const PLACES: usize = 1000;
 pub struct CpuScan {
     /// The CPU.
     pub cpu: u16,
-    /// Records of its names channel, and copies of any CPU's.
-    pub names: Vec<Record>,
-    /// Names that stood in its refs channel.
-    pub names_in_refs: Vec<Record>,
+    /// Records of its names channel, copies of any CPU's, and names that stood in its refs channel.
+    names: Sorter,
+    /// The same, when all have been read: sorted runs.
+    pub(crate) runs: Vec<Tape>,
     /// The account of its page references.
     pub refs: Tracker,
     /// The account of its names.
@@ -54,8 +56,11 @@ pub struct CpuScan {
     pub skeletons: Vec<Skeleton>,
     /// Numbers of the refs channel that are rows or marks already.
     seen: Seen,
+    temp: Temp,
     /// What stood in the chunk that is being read.
-    items: Vec<Kept>,
+    notes: Notes,
+    /// What is taken in was noted before.
+    replaying: bool,
     /// The run that goes on.
     run: Run,
 }
@@ -81,68 +86,24 @@ impl Part<'_> {
     }
 }
 
-/// Numbers of a refs channel, as stretches that do not overlap.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    stretches: Vec<(u64, u64)>,
-    last: usize,
-}
-
-impl Seen {
-    /// The numbers of these chunks.
-    pub fn of<'a>(skeletons: impl Iterator<Item = &'a Skeleton>) -> Self {
-        let mut stretches: Vec<(u64, u64)> = skeletons
-            .flat_map(|s| s.runs().map(|run| (run.first, run.end())))
-            .collect();
-        stretches.sort_unstable();
-        stretches.dedup_by(|b, a| {
-            let joined = b.0 <= a.1;
-            if joined {
-                a.1 = a.1.max(b.1);
-            }
-            joined
-        });
-        Self { stretches, last: 0 }
-    }
-
-    /// Whether a number is among them; numbers asked for one after the other are found at once.
-    #[inline]
-    pub fn contains(&mut self, seq: u64) -> bool {
-        if self.stretches.is_empty() {
-            return false;
-        }
-        let within = |s: Option<&(u64, u64)>| s.is_some_and(|s| s.0 <= seq && seq < s.1);
-        if within(self.stretches.get(self.last)) {
-            return true;
-        }
-        let behind = self.stretches.partition_point(|s| s.0 <= seq);
-        self.last = behind.saturating_sub(1);
-        within(self.stretches.get(self.last))
-    }
-}
-
-/// Reads all chunks of `cpu`.
-///
-/// # Errors
-/// A chunk that cannot be read.
-pub fn scan_cpu(cpu: u16, chunks: &[Chunk]) -> Result<CpuScan, IngestError> {
-    let parts: Vec<_> = chunks.iter().map(Part::New).collect();
-    scan_parts(cpu, &parts)
-}
-
 /// Reads the new chunks of `cpu`, as if those that are known were read in between. `parts` are in order of their index.
 ///
 /// # Errors
 /// A chunk that cannot be read.
-pub fn scan_parts(cpu: u16, parts: &[Part<'_>]) -> Result<CpuScan, IngestError> {
+pub(crate) fn scan_parts(
+    cpu: u16,
+    parts: &[Part<'_>],
+    names: Sorter,
+    temp: &Temp,
+) -> Result<CpuScan, IngestError> {
     let known = parts.iter().filter_map(|part| match part {
         Part::Known(s) | Part::Outgrown(s) => Some(*s),
         Part::New(_) => None,
     });
     let mut scan = CpuScan {
         cpu,
-        names: Vec::new(),
-        names_in_refs: Vec::new(),
+        names,
+        runs: Vec::new(),
         refs: Tracker::new(cpu, Channel::Refs),
         names_account: Tracker::new(cpu, Channel::Names),
         lost: Vec::new(),
@@ -158,7 +119,9 @@ pub fn scan_parts(cpu: u16, parts: &[Part<'_>]) -> Result<CpuScan, IngestError> 
         fresh_ns: None,
         skeletons: Vec::new(),
         seen: Seen::of(known),
-        items: Vec::new(),
+        temp: temp.clone(),
+        notes: Notes::new(temp),
+        replaying: false,
         run: Run::default(),
     };
     let mut follows: Option<u32> = None;
@@ -173,18 +136,23 @@ pub fn scan_parts(cpu: u16, parts: &[Part<'_>]) -> Result<CpuScan, IngestError> 
         match part {
             Part::New(chunk) => scan.read(chunk)?,
             Part::Known(skeleton) => {
-                scan.replay(skeleton.header.byte_order, &skeleton.name, &skeleton.items);
+                scan.replay(skeleton, |_| true)?;
                 scan.skeletons.push((*skeleton).clone());
             }
             Part::Outgrown(skeleton) => {
                 // What has a number in the refs channel is not taken from the new one; everything else is.
-                let refs = skeleton.items.iter().filter(|item| item.is_of_refs());
-                let items: Vec<_> = refs.cloned().collect();
-                scan.replay(skeleton.header.byte_order, &skeleton.name, &items);
-                scan.items = items;
+                scan.replay(skeleton, Kept::is_of_refs)?;
+                let mut notes = Notes::new(temp);
+                skeleton.noted.each(|item| {
+                    if item.is_of_refs() {
+                        notes.push(&item);
+                    }
+                })?;
+                scan.notes = notes;
             }
         }
     }
+    scan.runs = scan.names.finish()?;
     if let Some(last) = scan.damages.last_mut().filter(|_| scan.untold > 0) {
         last.detail = format!(
             "{} (and {} more places behind it)",
@@ -214,49 +182,61 @@ impl CpuScan {
             name: chunk.name(),
             bytes: chunk.bytes,
             header: chunk.header.clone(),
-            items: std::mem::take(&mut self.items),
+            noted: std::mem::replace(&mut self.notes, Notes::new(&self.temp)).finish()?,
         });
         Ok(())
     }
 
-    /// Takes in again what was in a chunk.
-    fn replay(&mut self, order: ByteOrder, name: &str, items: &[Kept]) {
+    /// Takes in again what was in a chunk, as far as it is `wanted`.
+    fn replay(
+        &mut self,
+        skeleton: &Skeleton,
+        wanted: impl Fn(&Kept) -> bool,
+    ) -> Result<(), IngestError> {
+        self.replaying = true;
+        let replayed = skeleton.noted.each(|item| {
+            if wanted(&item) {
+                self.replay_item(skeleton, item);
+            }
+        });
+        self.replaying = false;
+        replayed
+    }
+
+    fn replay_item(&mut self, skeleton: &Skeleton, item: Kept) {
+        let (order, name) = (skeleton.header.byte_order, skeleton.name.as_str());
         // What a names block holds can be decoded: it was cut where it could not.
         let damage = |e: &wire::DecodeError| Damage {
             cause: "corrupt",
             detail: format!("{name}: {}", e.what),
         };
-        for item in items {
-            match item {
-                Kept::Run(run) => self.run(run),
-                Kept::Stored { what, data } => match what {
-                    Stored::Names => self.block(BlockKind::Names, data, order, &damage),
-                    Stored::Repeated => self.block(BlockKind::Repeated, data, order, &damage),
-                    Stored::Totals => self.totals(data, name),
-                    Stored::InRefs => {
-                        for item in wire::decode(data, order) {
-                            if let Ok(Item::Record(record)) = item {
-                                self.in_refs(record);
-                            }
+        match item {
+            Kept::Run(run) => self.run(&run),
+            Kept::Stored { what, data } => match what {
+                Stored::Names => self.block(BlockKind::Names, &data, order, &damage),
+                Stored::Repeated => self.block(BlockKind::Repeated, &data, order, &damage),
+                Stored::Totals => self.totals(&data, name),
+                Stored::InRefs => {
+                    for item in wire::decode(&data, order) {
+                        if let Ok(Item::Record(record)) = item {
+                            self.in_refs(record, &data, order);
                         }
                     }
-                },
-                Kept::Unknown { seq, kind, version } => {
-                    self.refs.accept_unknown(*seq, *kind, *version);
                 }
-                Kept::Damage {
-                    refs,
-                    names,
-                    truncated,
-                    detail,
-                } => {
-                    let cause = if *truncated { "truncated" } else { "corrupt" };
-                    let detail = detail.clone();
-                    self.damage(Damage { cause, detail }, *refs, *names);
-                }
+            },
+            Kept::Unknown { seq, kind, version } => {
+                self.refs.accept_unknown(seq, kind, version);
+            }
+            Kept::Damage {
+                refs,
+                names,
+                truncated,
+                detail,
+            } => {
+                let cause = if truncated { "truncated" } else { "corrupt" };
+                self.damage(Damage { cause, detail }, refs, names);
             }
         }
-        self.items.clear();
     }
 
     fn run(&mut self, run: &Run) {
@@ -317,7 +297,7 @@ impl CpuScan {
                 Some(Ok(Item::Record(record))) => {
                     let to = decoder.offset() as usize;
                     let bytes = payload.get(from..to).unwrap_or_default();
-                    self.record(kind, record, bytes);
+                    self.record(kind, record, bytes, order);
                 }
                 Some(Ok(Item::Unknown {
                     kind: k,
@@ -392,18 +372,20 @@ impl CpuScan {
     fn end_run(&mut self) {
         let run = std::mem::take(&mut self.run);
         if run.n > 0 {
-            self.items.push(Kept::Run(run));
+            self.notes.push(&Kept::Run(run));
         }
     }
 
     /// Something else stood behind the run.
     fn keep(&mut self, item: Kept) {
-        self.end_run();
-        self.items.push(item);
+        if !self.replaying {
+            self.end_run();
+            self.notes.push(&item);
+        }
     }
 
     /// `bytes` are the record as it stands in the chunk.
-    fn record(&mut self, block: BlockKind, record: Record, bytes: &[u8]) {
+    fn record(&mut self, block: BlockKind, record: Record, bytes: &[u8], order: ByteOrder) {
         let stamp = record.stamp();
         match block {
             BlockKind::Refs => {
@@ -422,7 +404,7 @@ impl CpuScan {
                         what: Stored::InRefs,
                         data: bytes.to_vec(),
                     });
-                    self.in_refs(record);
+                    self.in_refs(record, bytes, order);
                 }
             }
             BlockKind::Names => {
@@ -432,11 +414,11 @@ impl CpuScan {
                 if let Record::Lost(lost) = record {
                     self.lost.push(lost);
                 } else {
-                    self.names.push(record);
+                    self.name(Channel::Names, stamp, bytes, order);
                 }
             }
             BlockKind::Repeated | BlockKind::Totals => {
-                self.names.push(record);
+                self.name(Channel::Names, stamp, bytes, order);
                 return;
             }
         }
@@ -445,11 +427,16 @@ impl CpuScan {
     }
 
     /// A record of the refs channel that is neither a reference nor a mark.
-    fn in_refs(&mut self, record: Record) {
+    fn in_refs(&mut self, record: Record, bytes: &[u8], order: ByteOrder) {
         match record {
             Record::Lost(lost) => self.lost.push(lost),
-            other => self.names_in_refs.push(other),
+            other => self.name(Channel::Refs, other.stamp(), bytes, order),
         }
+    }
+
+    fn name(&mut self, channel: Channel, stamp: Stamp, bytes: &[u8], order: ByteOrder) {
+        let key = Key::new(channel, stamp);
+        self.names.push(key, &[&[names::order_byte(order)], bytes]);
     }
 
     /// Takes note of damage; gives its number.

@@ -11,7 +11,7 @@
 pub mod read;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use pgtrace_capture::chunk::{
     BlockKind, ChunkHeader, ChunkWriter, CpuTotals, Settings, Totals, file_name,
@@ -357,20 +357,32 @@ pub fn count(folder: &Path) -> usize {
 /// Runs the program and gives its peak resident memory, in bytes.
 pub fn peak_of(command: &mut Command) -> u64 {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let (peak, status) = peak_until_end(&mut child);
+    let out = child.wait_with_output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    peak
+}
+
+/// Waits for a program that runs, and gives its peak resident memory, in bytes, and how it ended.
+pub fn peak_until_end(child: &mut Child) -> (u64, ExitStatus) {
     let status = format!("/proc/{}/status", child.id());
+    let program = format!("/proc/{}/exe", child.id());
+    let own = std::fs::read_link("/proc/self/exe").unwrap();
     let mut peak = 0;
-    let code = loop {
+    loop {
+        // exec lets the parent go on an instant before it leaves the parent's memory: that is not the child's.
+        if std::fs::read_link(&program).is_ok_and(|exe| exe == own) {
+            std::thread::yield_now();
+            continue;
+        }
         // The high-water mark only grows: the last look before the end is close to it.
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
         let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
         peak = peak.max(kib.unwrap_or(0) * 1024);
         if let Some(code) = child.try_wait().unwrap() {
-            break code;
+            return (peak, code);
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
-    };
-    let out = child.wait_with_output().unwrap();
-    assert!(code.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    peak
+    }
 }

@@ -75,6 +75,38 @@ pub fn refs(dataset: &Path) -> Vec<RefRow> {
     rows
 }
 
+/// All rows of all tables, as text but for `refs`.
+pub fn everything(dataset: &Path) -> (Vec<RefRow>, Vec<String>) {
+    let others = Table::ALL.into_iter().filter(|t| *t != Table::Refs);
+    let mut rows: Vec<String> = others.flat_map(|t| texts(dataset, t)).collect();
+    rows.sort();
+    (refs(dataset), rows)
+}
+
+/// The rows of a table as text.
+pub fn texts(dataset: &Path, of: Table) -> Vec<String> {
+    let mut rows = Vec::new();
+    for batch in table(dataset, of) {
+        for i in 0..batch.num_rows() {
+            let cells = batch
+                .schema()
+                .fields()
+                .iter()
+                .map(|f| {
+                    let mut column = batch.column_by_name(f.name()).unwrap().clone();
+                    if matches!(f.data_type(), DataType::Timestamp(..)) {
+                        column = arrow::compute::cast(&column, &DataType::Int64).unwrap();
+                    }
+                    let column = arrow::util::display::array_value_to_string(&column, i);
+                    format!("{}={}", f.name(), column.unwrap())
+                })
+                .collect::<Vec<_>>();
+            rows.push(format!("{of}: {}", cells.join(" ")));
+        }
+    }
+    rows
+}
+
 /// The rows of a batch of `refs`.
 pub fn rows_of(batch: &RecordBatch) -> Vec<RefRow> {
     (0..batch.num_rows())

@@ -16,7 +16,8 @@
 --   blind_distance int64: distances below this are invisible; null: no such limit
 --   lost uint64: what the whole capture lost: distances over it are too small
 CREATE VIEW reuse_histogram AS
-SELECT d.capture_id, d.bucket_low, d.bucket_high, d.refs, d.refs / CAST(t.refs AS DOUBLE) AS share,
+SELECT d.capture_id, d.bucket_low, d.bucket_high, d.refs,
+       d.refs / CAST(sum(d.refs) OVER (PARTITION BY d.capture_id) AS DOUBLE) AS share,
        l.blind_gap_ns, l.blind_distance, coalesce(l.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
 FROM (
     SELECT capture_id, bucket_low,
@@ -30,6 +31,5 @@ FROM (
     )
     GROUP BY capture_id, bucket_low
 ) d
-JOIN (SELECT capture_id, sum(refs) AS refs FROM _reuse_counts($condition) GROUP BY capture_id) t ON t.capture_id = d.capture_id
 LEFT JOIN recorder_limits l ON l.capture_id = d.capture_id
 ORDER BY d.capture_id, d.bucket_low NULLS LAST;

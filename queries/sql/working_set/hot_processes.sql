@@ -15,22 +15,13 @@
 --   objects int64: distinct objects they belong to
 --   lost uint64: what the whole capture lost; any of it may have been this process's
 CREATE VIEW hot_processes AS
-WITH by_page AS ( -- plain GROUP BYs spill to disk; count(DISTINCT ..) would keep its sets in memory
-    SELECT capture_id, upid, min(pid) AS pid, min(comm) AS comm, object_id, page, count(*) AS refs,
-           count(*) FILTER (WHERE event = 'fault') AS faults, count(*) FILTER (WHERE major) AS majors
-    FROM _references($condition)
-    GROUP BY capture_id, upid, object_id, page
-), by_object AS (
-    SELECT capture_id, upid, min(pid) AS pid, min(comm) AS comm, object_id, count(*) AS pages,
-           sum(refs) AS refs, sum(faults) AS faults, sum(majors) AS majors
-    FROM by_page GROUP BY capture_id, upid, object_id
-), by_process AS (
-    SELECT capture_id, upid, min(pid) AS pid, min(comm) AS comm, sum(refs) AS refs, sum(faults) AS faults,
-           sum(majors) AS majors, sum(pages) AS pages, count(*) AS objects
-    FROM by_object GROUP BY capture_id, upid
-)
 SELECT p.capture_id, p.upid, p.pid, p.comm, p.refs, p.faults, p.majors, p.pages, p.objects,
        coalesce(c.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
-FROM by_process p
+FROM (
+    SELECT capture_id, upid, min(pid) AS pid, min(comm) AS comm, sum(refs) AS refs, sum(faults) AS faults,
+           sum(majors) AS majors, sum(pages) AS pages, count(*) AS objects
+    FROM _tally($condition, 'process')
+    GROUP BY capture_id, upid
+) p
 LEFT JOIN captures c ON c.capture_id = p.capture_id
 ORDER BY p.refs DESC, p.capture_id, p.upid;

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub(crate) mod derive;
 pub(crate) mod export;
 pub(crate) mod query;
 

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{ArgMatches, Args};
 use pgtrace_sql::output::Format;
-use pgtrace_sql::run::statement;
 use pgtrace_sql::session::{Options, Session};
-use pgtrace_sql::{Error, shell, statements};
+use pgtrace_sql::shell::Shell;
+use pgtrace_sql::variables::Variables;
+use pgtrace_sql::{Error, shell};
+use tokio::runtime::Handle;
 
 use super::memory;
 
@@ -25,9 +27,16 @@ pub(crate) struct QueryArgs {
     /// Run the statements of a file; may be given several times, in order with -c
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// How results are written: table, csv, json, ndjson
-    #[arg(long, default_value = "table", value_name = "FORMAT")]
-    format: Format,
+    /// Give a variable a value, for statements to use as :NAME, :'NAME' (a string) or :"NAME" (a name)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Variables::parse)]
+    set: Vec<(String, String)>,
+    /// How results are written: table, expanded, md, csv, json, ndjson, parquet, arrow (an IPC stream)
+    /// [default: what FILE's ending says, else table]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Write results to a file, which appears when it is whole
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Memory for rows; sorts, aggregates and joins that need more spill to disk
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = memory)]
     memory: usize,
@@ -37,9 +46,12 @@ pub(crate) struct QueryArgs {
     /// Threads [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Rows of one result that the interactive shell shows; 0: all
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    max_rows: usize,
+    /// Rows of one result that the interactive shell shows; 0: all [default: 1000, all with a pager]
+    #[arg(long, value_name = "N")]
+    max_rows: Option<usize>,
+    /// Do not read .pgtracerc when the interactive shell begins
+    #[arg(long)]
+    no_rc: bool,
 }
 
 /// Answers all statements, or is a shell.
@@ -56,35 +68,39 @@ pub(crate) fn run(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting threads")?;
-    let scripts = scripts(cli, matches)?;
-    let session = runtime.block_on(Session::open(dataset, &options))?;
+    let done = scripts(cli, matches).and_then(|scripts| {
+        let session = runtime.block_on(Session::open(dataset, &options))?;
+        ask(cli, scripts, &session, runtime.handle())
+    });
+    runtime.shutdown_background(); // a stopped query may still compute, and nobody waits for it
+    done
+}
+
+fn ask(
+    cli: &QueryArgs,
+    scripts: Vec<Script>,
+    session: &Session,
+    runtime: &Handle,
+) -> anyhow::Result<()> {
+    let settings = shell::Settings {
+        format: cli.format,
+        output: cli.output.clone(),
+        max_rows: cli.max_rows,
+        variables: variables(&cli.set)?,
+        rc: !cli.no_rc,
+    };
     if scripts.is_empty() && std::io::stdin().is_terminal() {
-        let settings = shell::Settings {
-            format: cli.format,
-            max_rows: Some(cli.max_rows).filter(|&n| n > 0),
-        };
-        return Ok(shell::interactive(&session, settings, runtime.handle())?);
+        return Ok(shell::interactive(session, &settings, runtime)?);
     }
+    let mut shell = Shell::new(session, &settings, runtime)?;
     for Script { name, text } in if scripts.is_empty() {
         vec![stdin()?]
     } else {
         scripts
     } {
-        let (mut all, rest) = statements::split(&text);
-        all.extend(Some(rest).filter(|rest| !rest.is_empty()));
-        for (i, sql) in all.iter().enumerate() {
-            let mut out = std::io::stdout();
-            let done = runtime.block_on(statement(&session, sql, cli.format, None, &mut out));
-            match (done, &name) {
-                (Ok(_), _) => {}
-                // The context must not hide a closed pipe: downcast_ref above sees through it.
-                (Err(e), Some(name)) => {
-                    return Err(e).with_context(|| format!("{name}, statement {}", i + 1));
-                }
-                (Err(e), None) => return Err(e.into()),
-            }
-        }
+        shell.script(&name, &text)?;
     }
+    shell.close()?;
     if session.lost() > 0 {
         eprintln!(
             "note: this dataset has {} lost references (SELECT * FROM losses)",
@@ -96,7 +112,7 @@ pub(crate) fn run(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<()> {
 
 /// Statements to run, and the file they are from.
 struct Script {
-    name: Option<String>,
+    name: String,
     text: String,
 }
 
@@ -108,7 +124,7 @@ fn scripts(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<Vec<Script>>
         scripts.push((
             at,
             Script {
-                name: None,
+                name: "-c".to_owned(),
                 text: text.clone(),
             },
         ));
@@ -122,7 +138,7 @@ fn scripts(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<Vec<Script>>
         scripts.push((
             at,
             Script {
-                name: Some(path.display().to_string()),
+                name: path.display().to_string(),
                 text,
             },
         ));
@@ -136,5 +152,15 @@ fn stdin() -> anyhow::Result<Script> {
     std::io::stdin()
         .read_to_string(&mut text)
         .context("reading SQL from stdin")?;
-    Ok(Script { name: None, text })
+    let name = "stdin".to_owned();
+    Ok(Script { name, text })
+}
+
+/// The arguments of --set; the last one of a name counts.
+fn variables(set: &[(String, String)]) -> anyhow::Result<Variables> {
+    let mut variables = Variables::default();
+    for (name, value) in set {
+        variables.set(name, value).map_err(Error::Command)?;
+    }
+    Ok(variables)
 }

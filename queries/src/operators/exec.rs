@@ -16,7 +16,9 @@ use datafusion::physical_expr::{
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
 };
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, SpillMetrics,
+};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -104,7 +106,7 @@ impl ExecutionPlan for OperatorExec {
             )
         };
         let order = LexRequirement::new(["capture_id", "seq"].into_iter().enumerate().map(column));
-        vec![order.map(|order| OrderingRequirements::new(order))]
+        vec![order.map(OrderingRequirements::new)]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -155,7 +157,11 @@ impl ExecutionPlan for OperatorExec {
             context: Arc::clone(&context),
         };
         let inputs = source.start()?;
-        let memory = Memory::new(self.operator.name(), &context);
+        let memory = Memory::new(
+            self.operator.name(),
+            &context,
+            SpillMetrics::new(&self.metrics, partition),
+        );
         let (operator, to) = (Arc::clone(&self.operator), builder.tx());
         let reads = self.operator.reads();
         builder.spawn_blocking(move || {

@@ -4,30 +4,56 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::execution::{SpillFile, TaskContext};
+use datafusion::physical_plan::metrics::SpillMetrics;
 use pgtrace_capture::units::show_binary;
+
+/// Operators of one plan that may fill their share before the whole is full.
+const SHARE: usize = 3;
 
 /// An operator's share of the pool, and where it may spill.
 pub(crate) struct Memory {
     reservation: MemoryReservation,
     context: Arc<TaskContext>,
+    /// Bytes beyond which it spills.
+    share: usize,
     name: &'static str,
+    metrics: SpillMetrics,
 }
 
 impl Memory {
-    pub(crate) fn new(name: &'static str, context: &Arc<TaskContext>) -> Self {
-        let consumer = MemoryConsumer::new(name).with_can_spill(true);
+    pub(crate) fn new(
+        name: &'static str,
+        context: &Arc<TaskContext>,
+        metrics: SpillMetrics,
+    ) -> Self {
+        // A pool divides itself among those that can spill, whether they hold anything or not; the sorts above an operator
+        // hold nothing while it works. So it takes what is free, and bounds itself.
+        let consumer = MemoryConsumer::new(name);
+        let share = match context.memory_pool().memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / SHARE,
+            _ => usize::MAX,
+        };
         Self {
             reservation: consumer.register(context.memory_pool()),
             context: Arc::clone(context),
+            share,
             name,
+            metrics,
         }
     }
 
-    /// Holds `bytes` in all from now on. `false`: that is more than there is.
+    /// Notes for EXPLAIN ANALYZE that `rows` went to disk, in files of `bytes` altogether.
+    pub(crate) fn spilled(&self, rows: usize, bytes: usize) {
+        self.metrics.spill_file_count.add(1);
+        self.metrics.spilled_rows.add(rows);
+        self.metrics.spilled_bytes.add(bytes);
+    }
+
+    /// Holds `bytes` in all from now on. `false`: that is more than there is for one that can spill.
     pub(crate) fn hold(&self, bytes: usize) -> bool {
-        self.reservation.try_resize(bytes).is_ok()
+        bytes <= self.share && self.reservation.try_resize(bytes).is_ok()
     }
 
     /// As [`Memory::hold`], where there is no other way than having it.
@@ -35,7 +61,7 @@ impl Memory {
     /// # Errors
     /// Says what needs how much for what.
     pub(crate) fn need(&self, bytes: usize, what: &str) -> Result<()> {
-        if self.hold(bytes) {
+        if self.reservation.try_resize(bytes).is_ok() {
             return Ok(());
         }
         let name = self.name.trim_start_matches('_');

@@ -21,6 +21,7 @@ mod reuse;
 mod sampled;
 mod spans;
 mod table;
+mod tally;
 mod texts;
 mod touches;
 mod windows;
@@ -76,7 +77,7 @@ pub(crate) trait Operator: Debug + Send + Sync {
 type Make = fn(&[ScalarValue]) -> Result<Arc<dyn Operator>>;
 
 /// The operators: name, and how to make one.
-const ALL: [(&str, Make); 12] = [
+const ALL: [(&str, Make); 13] = [
     (page_gaps::NAME, page_gaps::make),
     (patterns::NAME, patterns::make),
     (phases::NAME, phases::make),
@@ -88,6 +89,7 @@ const ALL: [(&str, Make); 12] = [
     (sampled::NAME, sampled::make),
     (spans::WORKING_SET_CURVE, spans::working_set_curve),
     (spans::AET_CURVE, spans::aet_curve),
+    (tally::NAME, tally::make),
     (windows::NAME, windows::make),
 ];
 

@@ -128,6 +128,8 @@ impl<S: Summary> PageTable<S> {
             let hash = mix(key.page ^ (u64::from(key.object) << 44)) >> (self.level * 5);
             parts[hash as usize % PARTS].put(key, &self.states[id as usize])?;
         }
+        let pages = self.states.len();
+        memory.spilled(pages, pages * (S::WORDS + 2) * 8);
         self.index.clear_pages();
         self.states = Vec::new();
         Ok(())
@@ -251,10 +253,10 @@ fn read<S: Summary>(
             .iter()
             .map(|c| &c.as_primitive::<UInt64Type>().values()[..])
             .collect();
-        for row in 0..batch.num_rows() {
+        for (row, (object, page)) in columns[0].iter().zip(columns[1]).enumerate() {
             let key = PageKey {
-                object: columns[0][row] as u32,
-                page: columns[1][row],
+                object: *object as u32,
+                page: *page,
             };
             each(key, &S::take(&|word| columns[word + 2][row]))?;
         }

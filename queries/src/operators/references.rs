@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, UInt64Array,
+    Array, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray,
+    UInt64Array,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{
@@ -25,11 +26,15 @@ pub(crate) struct Rows {
     pub(crate) object_id: ScalarBuffer<u64>,
     pub(crate) page: ScalarBuffer<u64>,
     pub(crate) upid: ScalarBuffer<u64>,
+    pub(crate) pid: ScalarBuffer<u32>,
     pub(crate) tid: ScalarBuffer<u32>,
     pub(crate) ip: Option<UInt64Array>,
     pub(crate) access: Option<DictionaryArray<Int32Type>>,
     pub(crate) path: Option<DictionaryArray<Int32Type>>,
     pub(crate) object_kind: Option<DictionaryArray<Int32Type>>,
+    pub(crate) comm: Option<DictionaryArray<Int32Type>>,
+    pub(crate) event: Option<DictionaryArray<Int32Type>>,
+    pub(crate) major: Option<BooleanArray>,
 }
 
 /// A text of a dictionary column; `None`: null.
@@ -71,6 +76,7 @@ impl Rows {
                 "object_id" => rows.object_id = numbers::<UInt64Type>(batch, name)?,
                 "page" => rows.page = numbers::<UInt64Type>(batch, name)?,
                 "upid" => rows.upid = numbers::<UInt64Type>(batch, name)?,
+                "pid" => rows.pid = numbers::<UInt32Type>(batch, name)?,
                 "tid" => rows.tid = numbers::<UInt32Type>(batch, name)?,
                 "ip" => {
                     rows.ip = batch
@@ -81,6 +87,14 @@ impl Rows {
                 "access" => rows.access = texts(),
                 "path" => rows.path = texts(),
                 "object_kind" => rows.object_kind = texts(),
+                "comm" => rows.comm = texts(),
+                "event" => rows.event = texts(),
+                "major" => {
+                    rows.major = batch
+                        .column_by_name(name)
+                        .and_then(|c| c.as_boolean_opt())
+                        .cloned()
+                }
                 _ => return exec_err!("operators do not read the column {name}"),
             }
         }

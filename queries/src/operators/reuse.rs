@@ -108,7 +108,7 @@ impl Capture {
     /// Holds memory for `more` pages. There is no cheaper way to exact distances than to know all pages.
     fn room(&mut self, more: usize, memory: &Memory) -> Result<()> {
         if self.credit < more {
-            let step = more.max(self.index.pages() / 8).max(4096);
+            let step = more.max(self.index.pages() / 32).max(4096);
             let pages = self.index.pages() + step;
             let counted = if self.reuse == Reuse::Distances {
                 0

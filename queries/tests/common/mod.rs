@@ -219,6 +219,18 @@ impl Fabricator {
         }
     }
 
+    /// Takes back what was written of a table.
+    pub fn forget(&mut self, table: Table) {
+        for file in self.manifest.tables.remove(&table).unwrap_or_default() {
+            fs::remove_file(self.root.join(file.path)).unwrap();
+        }
+    }
+
+    /// Says how many references a slice has.
+    pub fn slice_rows(&mut self, rows: u64) {
+        self.manifest.slice_rows = rows;
+    }
+
     /// Names a capture in the manifest.
     pub fn capture(&mut self, entry: CaptureEntry) {
         self.manifest.captures.push(entry);

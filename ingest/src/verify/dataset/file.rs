@@ -131,9 +131,11 @@ impl<'a> Reader<'a> {
     ) -> FileRules {
         let mut rules = FileRules::new();
         let mut check = RefsCheck::new(file, manifest, facts, &mut rules);
-        let read = self.each_batch(Table::Refs, file, facts.and_then(|f| f.lost), |batch| {
-            check.batch(batch)
-        });
+        // Files that two datasets share say what the whole recording lost.
+        let lost = facts
+            .and_then(|f| f.lost)
+            .filter(|_| manifest.derived.is_none());
+        let read = self.each_batch(Table::Refs, file, lost, |batch| check.batch(batch));
         check.finish(read);
         rules
     }

@@ -18,6 +18,8 @@ use crate::verify::report::Rule;
 
 /// Bytes of a number in a window.
 const CELL: u64 = 12;
+/// Windows looked through of one capture of a dataset that holds some of its rows only.
+const WINDOWS: u64 = 100_000;
 /// A step back of the clock that needs no reading of the clocks to be believed: readings of two CPUs' first chunks.
 const CLOSE_NS: i64 = 1_000_000;
 /// The same where chunks were rotated: each begins with a reading, and a clock that is slewed goes wrong by 0.05 %.
@@ -39,6 +41,8 @@ struct ReferenceString {
     steps: u64,
     /// Every step back is as it should be.
     any_order: bool,
+    /// Numbers may be missing: the dataset was made of another one.
+    gaps: bool,
 }
 
 /// The rules `sequence` and `time`.
@@ -50,9 +54,13 @@ pub(super) fn check(
     found: &dyn Fn(&str) -> u64,
     memory: u64,
 ) -> (Rule, Rule) {
+    let gaps = manifest.derived.is_some();
     let mut sequence = Rule::new(
         "sequence",
-        "numbers of the captures' references, each there once",
+        match gaps {
+            false => "numbers of the captures' references, each there once",
+            true => "numbers of the captures' references, each there once at most",
+        },
     );
     let mut time = Rule::new(
         "time",
@@ -71,19 +79,31 @@ pub(super) fn check(
             last: BTreeMap::new(),
             steps: 0,
             any_order: known.is_some_and(|f| f.translated),
+            gaps,
         };
         let anchors = known.map(|f| f.anchors.clone()).unwrap_or_default();
         let clocks = Steps::of(anchors, known.is_some_and(|f| f.rotated));
         let cells = (memory / 4 / CELL).clamp(1 << 16, 1 << 32);
+        if gaps {
+            let checked = state.windows_with_rows(reader, &files, cells, &clocks);
+            if !checked {
+                sequence.violation(|| {
+                    format!("capture {id}: its files claim more numbers than can be looked through")
+                });
+            }
+        }
         let mut from = 0;
         // A manifest that claims what nobody has must not keep us looking for it.
-        let rows = capture.refs.min(found(id).saturating_add(cells));
+        let rows = match gaps {
+            false => capture.refs.min(found(id).saturating_add(cells)),
+            true => 0,
+        };
         while from < rows {
             let count = cells.min(rows - from);
             state.window(reader, &files, from, count, &clocks);
             from += count;
         }
-        if rows < capture.refs {
+        if rows < capture.refs && !gaps {
             sequence.violation(|| gap(rows, capture.refs));
         }
         let (s, t) = state
@@ -107,6 +127,33 @@ pub(super) fn check(
 }
 
 impl ReferenceString {
+    /// All windows in which files say that they have rows; whether that came to an end.
+    fn windows_with_rows(
+        &mut self,
+        reader: &Reader<'_>,
+        files: &[&FileEntry],
+        cells: u64,
+        clocks: &Steps,
+    ) -> bool {
+        let mut from = 0u64;
+        for _ in 0..WINDOWS {
+            // Where the manifest does not say, a file's rows may be anywhere; such a file was never written.
+            let ahead = files.iter().filter_map(|f| f.seq).filter(|s| s.max >= from);
+            let Some(next) = ahead.map(|s| s.min.max(from)).min() else {
+                return true;
+            };
+            let last = files.iter().filter_map(|f| f.seq).map(|s| s.max).max();
+            let left = last.map_or(0, |last| last - next).saturating_add(1);
+            let count = cells.min(left).min(u64::MAX - next);
+            self.window(reader, files, next, count, clocks);
+            match next.checked_add(count) {
+                Some(behind) if behind < u64::MAX => from = behind,
+                _ => return true,
+            }
+        }
+        false
+    }
+
     fn window(
         &mut self,
         reader: &Reader<'_>,
@@ -143,15 +190,22 @@ impl ReferenceString {
     fn walk(&mut self, window: &Window, clocks: &Steps) {
         let rules = self.rules.get_mut().unwrap_or_else(PoisonError::into_inner);
         let (sequence, time) = rules;
-        sequence.check(window.cpu.len() as u64);
+        if !self.gaps {
+            sequence.check(window.cpu.len() as u64);
+        }
         let mut missing: Option<u64> = None;
         let mut seq = window.from;
         for (cpu, ts) in window.cpu.iter().zip(&window.ts) {
             let (cpu, ts) = (cpu.load(Relaxed), ts.load(Relaxed));
             if cpu == 0 {
-                missing.get_or_insert(seq);
+                if !self.gaps {
+                    missing.get_or_insert(seq);
+                }
                 seq += 1;
                 continue;
+            }
+            if self.gaps {
+                sequence.check(1);
             }
             if let Some(first) = missing.take() {
                 sequence.violation(|| gap(first, seq));

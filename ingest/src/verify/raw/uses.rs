@@ -50,11 +50,7 @@ impl<'a> Names<'a> {
             .any(|l| l.channel == Channel::Names && l.count != Some(0) && l.cause != OVERWRITTEN);
         // The module had no memory to give it one.
         let unnamed = survey.losses.iter().any(|l| l.cause == "no_memory");
-        let light = survey
-            .names
-            .marks
-            .iter()
-            .any(|r| matches!(r, Record::Level(l) if l.to == Level::Light));
+        let light = survey.levels.contains(&Level::Light);
         let module = settings.is_some_and(|s| s.source != "perf");
         Self {
             incarnations: &survey.names,

@@ -312,5 +312,5 @@ fn by_popularity(groups: &Popularity, recency: &Recency) -> Answer {
 
 /// Most confidence that the number of re-references allows in saying that popularity is even.
 fn few_repeats(count: f64) -> f64 {
-    0.98 - 0.3 * (-count / 40.0).exp()
+    0.98 - 0.35 * (-count / 80.0).exp()
 }

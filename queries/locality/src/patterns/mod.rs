@@ -27,8 +27,13 @@
 //!    This asks how much the top pages hold, but relative to what chance gives: 10 % of the pages hold a third of 200
 //!    uniform references over 1,000 pages.
 //!
-//! `unknown` is said for fewer than [`Settings::min_refs`] references, for fewer than four pages without an order, and
-//! where a step has to decide on less than it needs.
+//! Besides ranks, step 5 looks at lifetimes: how much of the string lies between the first and the last reference to a
+//! page, against references at random times. Few hundred references have noisy ranks, and a working set that changes
+//! shows in lifetimes first.
+//!
+//! `unknown` is said for fewer than [`Settings::min_refs`] references, for fewer than four pages without an order,
+//! where about half of a string is a scan, and where popularity would have to be judged on fewer than eight
+//! re-references.
 //!
 //! # Streams
 //!
@@ -184,7 +189,8 @@ pub struct Figures {
     pub shuffled_rank: Option<f64>,
     /// Share of references that the most referenced tenth of the pages holds (at least one page).
     pub top_share: f64,
-    /// Share of references in the lesser of two groups of pages, one more popular than the other; 0: one group.
+    /// Share of references in the lesser of two groups of pages, one more popular than the other; 0: one group. Asked
+    /// only of strings without an order, as are the next and `shuffled_rank`.
     pub second_share: Option<f64>,
     /// How many times as popular the upper group's pages are.
     pub popularity_ratio: Option<f64>,

@@ -1,13 +1,17 @@
 //! Labelled reference strings: several independent generators of each pattern, noise, and interleaving.
 //!
-//! Thresholds were set on generators that are not held out; those of [`Generator::held_out`] were only ever measured.
+//! Thresholds were set on generators that are not held out. Those of [`Generator::held_out`] were measured only, but
+//! where they failed in a way that told of a missing idea, the method was changed: order against nearness in loops,
+//! lifetimes, fewer meetings than chance. [`fresh`] were written after all that.
 #![allow(dead_code, unreachable_pub)]
 
+mod fresh;
 mod make;
 mod ordered;
 mod second;
 mod unordered;
 
+#[allow(unused_imports)] // each test takes what it needs
 pub use make::{Rng, sums};
 use pgtrace_locality::patterns::{Access, Classifier, Pattern, Report, Settings, Touch};
 
@@ -29,6 +33,11 @@ pub fn generators() -> Vec<Generator> {
         .chain(second::GENERATORS)
         .copied()
         .collect()
+}
+
+/// Generators that nothing was changed for.
+pub fn fresh() -> Vec<Generator> {
+    fresh::GENERATORS.to_vec()
 }
 
 /// A labelled string: the references to one object in one window.

@@ -1,37 +1,42 @@
 //! From raw chunks to one commit: find, survey, merge, write, publish.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod layout;
+mod limits;
+mod publish;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use object_store::{ObjectStoreExt, PutPayload};
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use tokio::runtime::Runtime;
 
 use crate::again::{self, Known, Plan};
-use crate::cleanup;
 use crate::clocks::{ClockReader, Offsets};
-use crate::dataset::{Dataset, DatasetError};
+use crate::dataset::{Dataset, DatasetError, Place};
 use crate::encode::{self, Encoder};
 use crate::error::IngestError;
-use crate::manifest::{
-    CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, RetiredFile, SLICE_ROWS,
-};
-use crate::marks::MarksWriter;
-use crate::merge::{BYTES_PER_CPU, Merge, Next};
+use crate::growing;
+use crate::manifest::{CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKey, SLICE_ROWS};
+use crate::marks::{MarksWriter, Named};
+use crate::merge::{Merge, Next};
+use crate::names::Told;
 use crate::partition::{self, Layout, RefsWriter};
 use crate::report::{CaptureReport, LossSum, Report};
 use crate::row::Context;
 use crate::runs::{self, Marker};
 use crate::schema::Table;
 use crate::source::skeleton::{self, Skeleton};
-use crate::source::{self, Chunk, Recording};
+use crate::source::{self, Recording};
+use crate::spill::Room;
 use crate::stored::StoredRows;
 use crate::survey::{Survey, survey_with};
 use crate::tables;
+use limits::{check, key_list, open_files, staging};
+use publish::Written;
 
-/// Least bytes that rows may wait in, whatever else the memory limit must hold.
-const LEAST_STAGING: u64 = 8 << 20;
 /// References after which a progress bar hears of them.
 const TELL: u64 = 1 << 16;
 /// Tries to commit before giving up on a dataset that others keep changing.
@@ -40,7 +45,8 @@ const COMMITS: usize = 20;
 /// What a run is told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Folders of a new dataset; `None`: uid, pid, slice, or what the dataset has.
+    /// Folders of a new dataset; `None`: uid, pid, slice, without pid where there are very many processes; or what the
+    /// dataset has.
     pub partition_by: Option<Vec<PartitionKey>>,
     /// Rows of a slice of a new dataset; `None`: [`SLICE_ROWS`], or what it has.
     pub slice_rows: Option<u64>,
@@ -115,6 +121,8 @@ struct Run<'a> {
     dataset: Dataset,
     marker: Marker,
     recordings: Vec<Recording>,
+    /// What the first reading found, if it was made before the dataset.
+    surveyed: Option<Survey>,
     report: Report,
     started: Instant,
 }
@@ -123,28 +131,6 @@ struct Run<'a> {
 struct Times<'a> {
     clock: ClockReader<'a>,
     offsets: Offsets,
-}
-
-/// A recording whose files are written and not yet published.
-struct Written {
-    recording: Recording,
-    /// What it was built upon: the recording as the dataset had it.
-    base: Option<CaptureEntry>,
-    /// Files that are replaced.
-    gone: BTreeMap<Table, Vec<FileEntry>>,
-    entry: CaptureEntry,
-    files: BTreeMap<Table, Vec<FileEntry>>,
-    report: CaptureReport,
-}
-
-impl Written {
-    /// Whether what it was built upon is there as it was.
-    fn fits(&self, manifest: &Manifest) -> bool {
-        let known = manifest.known();
-        let mut gone = self.gone.values().flatten();
-        manifest.capture(&self.entry.capture_id) == self.base.as_ref()
-            && gone.all(|f| known.contains(f.path.as_str()) && !manifest.is_retired(&f.path))
-    }
 }
 
 impl<'a> Run<'a> {
@@ -166,15 +152,25 @@ impl<'a> Run<'a> {
             unusable: found.unusable.iter().map(ToString::to_string).collect(),
             ..Report::default()
         };
-        let keys = [PartitionKey::Uid, PartitionKey::Pid, PartitionKey::Slice];
-        let new = Manifest::new(
-            options
-                .partition_by
-                .clone()
-                .unwrap_or_else(|| keys.to_vec()),
-            options.slice_rows.unwrap_or(SLICE_ROWS),
-        );
-        let mut dataset = runtime.block_on(Dataset::create_or_open(to, new))?;
+        let mut surveyed = None;
+        let mut dataset = match runtime.block_on(Dataset::open_or_vacant(to))? {
+            Place::Taken(dataset) => *dataset,
+            Place::Vacant(vacant) => {
+                let keys = match &options.partition_by {
+                    Some(keys) => keys.clone(),
+                    None => {
+                        let read = |bytes| progress(Progress::Surveyed(bytes));
+                        let folder = vacant.folder();
+                        let (keys, lone) =
+                            layout::choose(&found.recordings, folder.as_deref(), options, &read)?;
+                        surveyed = lone;
+                        keys
+                    }
+                };
+                let new = Manifest::new(keys, options.slice_rows.unwrap_or(SLICE_ROWS));
+                runtime.block_on(vacant.create(new))?
+            }
+        };
         let layout = &dataset.manifest().partition_by;
         if let Some(asked) = &options.partition_by
             && asked != layout
@@ -195,6 +191,7 @@ impl<'a> Run<'a> {
             dataset,
             marker,
             recordings: found.recordings,
+            surveyed,
             report,
             started,
         })
@@ -252,11 +249,15 @@ impl<'a> Run<'a> {
 
     /// Writes all files of a recording; of one that the dataset knows, those that change.
     fn write(&mut self, recording: Recording) -> Result<Written, IngestError> {
-        let known = Known::load(&self.dataset, self.runtime, &recording)?;
+        let room = Room::of(self.dataset.folder(), self.options.memory);
+        let known = Known::load(&self.dataset, self.runtime, &recording, &room)?;
         let skeletons = known.as_ref().map_or(&[][..], |k| k.skeletons.as_slice());
-        let survey = survey_with(&recording, skeletons, &|bytes| {
-            (self.progress)(Progress::Surveyed(bytes))
-        })?;
+        let survey = match self.surveyed.take().filter(|_| known.is_none()) {
+            Some(survey) => survey,
+            None => survey_with(&recording, skeletons, &room, &|bytes| {
+                (self.progress)(Progress::Surveyed(bytes))
+            })?,
+        };
         let plan = Plan::new(&self.dataset, known.as_ref(), &survey);
         (self.progress)(Progress::Rows(survey.facts.refs.saturating_sub(plan.first)));
         let manifest = self.dataset.manifest();
@@ -277,7 +278,8 @@ impl<'a> Run<'a> {
         };
         let name = layout.name.clone();
         let Survey {
-            mut names,
+            names,
+            told,
             clocks,
             losses,
             fresh,
@@ -286,10 +288,8 @@ impl<'a> Run<'a> {
             skeletons: parts,
             ..
         } = survey;
-        if let Some(known) = &known {
-            known.keep_new_marks(&mut names);
-        }
-        let named = std::mem::take(&mut names.marks);
+        let written = known.as_ref().map(|k| &k.survey.told);
+        let named = Named::new(&told, written)?;
         let context = Arc::new(Context {
             capture_id: recording.capture_id.clone(),
             clocks,
@@ -338,7 +338,7 @@ impl<'a> Run<'a> {
                 files.insert(Table::Refs, refs);
                 let marks = marks.finish()?;
                 files.extend(marks.map(|file| (Table::Marks, vec![file])));
-                self.small_tables(&name, &context, &facts, &losses, &mut files)?;
+                self.small_tables(&name, (&context, &told), &facts, &losses, &mut files)?;
                 if let Some(known) = &known {
                     let new_name = || self.marker.file_name(&recording.capture_id);
                     let now = (&context.names, &context.clocks);
@@ -405,18 +405,9 @@ impl<'a> Run<'a> {
     /// Keeps what else was in the chunks, for those that come later; gives the file's path.
     fn keep(&self, name: &str, parts: &[Skeleton]) -> Result<String, IngestError> {
         let path = again::state_path(name);
-        let bytes = skeleton::to_file(parts).map_err(|cause| IngestError::Parquet {
-            path: path.clone(),
-            cause,
-        })?;
-        let at = self.dataset.path(&path);
-        self.runtime
-            .block_on(self.dataset.store().put(&at, PutPayload::from(bytes)))
-            .map_err(|cause| IngestError::Store {
-                location: self.dataset.location().into(),
-                path: path.clone(),
-                cause,
-            })?;
+        let rows = skeleton::Rows::of(parts);
+        let handle = self.runtime.handle();
+        growing::put(&self.dataset, handle, path.clone(), skeleton::file(), rows)?;
         Ok(path)
     }
 
@@ -476,184 +467,36 @@ impl<'a> Run<'a> {
     fn small_tables(
         &self,
         name: &str,
-        context: &Context,
+        (context, told): (&Context, &Told),
         facts: &tables::CaptureFacts,
         losses: &[crate::losses::Loss],
         files: &mut BTreeMap<Table, Vec<FileEntry>>,
     ) -> Result<(), IngestError> {
+        let (id, names, clocks) = (&facts.capture_id, &context.names, &context.clocks);
+        let footer = encode::footer(id, facts.lost, clocks.first());
         for table in Table::ALL {
-            let clocks = &context.clocks;
-            let batch = match table {
-                Table::Refs | Table::Marks => continue,
-                Table::Captures => Some(tables::captures(facts, clocks)?),
-                Table::Losses => Some(tables::losses(&facts.capture_id, losses, clocks)?),
-                Table::Processes | Table::Objects | Table::Mappings => {
-                    tables::named(table, &facts.capture_id, &context.names, clocks)?
-                }
+            let one = |batch: Result<RecordBatch, ArrowError>| {
+                std::iter::once(batch.map_err(IngestError::from))
             };
-            let Some(batch) = batch.filter(|b| b.num_rows() > 0) else {
-                continue;
+            let rows: Box<dyn Iterator<Item = _> + '_> = match table {
+                Table::Refs | Table::Marks => continue,
+                Table::Captures => Box::new(one(tables::captures(facts, clocks))),
+                Table::Losses => Box::new(one(tables::losses(id, losses, clocks))),
+                Table::Processes => Box::new(tables::processes(id, names, clocks)),
+                Table::Objects => Box::new(tables::objects(id, names)),
+                Table::Mappings => Box::new(tables::mappings(id, told, names, clocks)),
             };
             let path = format!("{table}/{name}.parquet");
-            let footer = encode::footer(&facts.capture_id, facts.lost, clocks.first());
-            let bytes = tables::to_parquet(table, &batch, footer).map_err(|cause| {
-                IngestError::Parquet {
-                    path: path.clone(),
-                    cause,
-                }
-            })?;
-            let size = bytes.len() as u64;
-            let at = self.dataset.path(&path);
-            self.runtime
-                .block_on(self.dataset.store().put(&at, PutPayload::from(bytes)))
-                .map_err(|cause| IngestError::Store {
-                    location: self.dataset.location().into(),
-                    path: path.clone(),
-                    cause,
-                })?;
-            files.entry(table).or_default().push(FileEntry {
-                path,
-                bytes: size,
-                rows: batch.num_rows() as u64,
-                capture_id: facts.capture_id.clone(),
-                seq: None,
-                ts: None,
-                uid: None,
-                pid: None,
-                objects: Vec::new(),
-            });
+            let form = (
+                table.arrow_schema(),
+                encode::properties(table, footer.clone()),
+            );
+            let put = growing::put(&self.dataset, self.runtime.handle(), path, form, rows)?;
+            files.extend(put.map(|file| {
+                let capture_id = id.clone();
+                (table, vec![FileEntry { capture_id, ..file }])
+            }));
         }
         Ok(())
-    }
-
-    /// One commit for all that was written. Somebody else's commit meanwhile is
-    /// built upon; if it changed a recording of ours, ours is written anew.
-    fn publish(&mut self, written: &mut Vec<Written>) -> Result<(), IngestError> {
-        let mut tries = 0;
-        let sync = |run: &Self, written: &[Written]| {
-            let files = written.iter().flat_map(|w| w.files.values().flatten());
-            run.dataset.sync(files)
-        };
-        sync(self, written)?;
-        while !written.is_empty() {
-            let next = next(self.dataset.manifest(), written);
-            tries += 1;
-            let commit = self.marker.commit(&mut self.dataset, next);
-            match self.runtime.block_on(commit) {
-                Err(DatasetError::Conflict { .. }) if tries < COMMITS => {
-                    self.runtime.block_on(self.dataset.reload())?;
-                    let manifest = self.dataset.manifest();
-                    let (ours, stale): (Vec<_>, Vec<_>) = std::mem::take(written)
-                        .into_iter()
-                        .partition(|w| w.fits(manifest));
-                    *written = ours;
-                    if stale.is_empty() {
-                        continue;
-                    }
-                    self.remove(&stale);
-                    let again = stale.into_iter().map(|w| w.recording).collect();
-                    self.write_all(again, written)?;
-                    sync(self, written)?;
-                }
-                result => return Ok(result?),
-            }
-        }
-        Ok(())
-    }
-
-    fn remove(&self, written: &[Written]) {
-        for file in written {
-            let mut files: Vec<_> = file.files.values().flatten().cloned().collect();
-            files.extend(file.entry.state.clone().map(FileEntry::at));
-            self.runtime
-                .block_on(partition::remove(&self.dataset, &files));
-        }
-    }
-}
-
-/// The version after `manifest` with what was written in it.
-fn next(manifest: &Manifest, written: &[Written]) -> Manifest {
-    let mut next = manifest.next();
-    let now = cleanup::now();
-    for done in written {
-        let capture = &done.entry.capture_id;
-        let known = next.captures.iter_mut().find(|c| c.capture_id == *capture);
-        match known {
-            Some(known) => {
-                if let Some(path) = std::mem::replace(known, done.entry.clone()).state {
-                    let bytes = 0;
-                    let since = now;
-                    next.retired.push(RetiredFile { path, bytes, since });
-                }
-            }
-            None => next.captures.push(done.entry.clone()),
-        }
-        let tables = done.files.keys().chain(done.gone.keys());
-        for table in tables.copied().collect::<BTreeSet<_>>() {
-            let of = |files: &BTreeMap<Table, Vec<FileEntry>>| {
-                files.get(&table).cloned().unwrap_or_default()
-            };
-            next.replace(table, &of(&done.gone), of(&done.files), now);
-        }
-    }
-    next
-}
-
-fn check(options: &Options) -> Result<(), IngestError> {
-    let wrong = |text: &str| Err(IngestError::Options(text.into()));
-    if options.max_open_files == 0 {
-        return wrong("the number of open files must be at least 1");
-    }
-    if options.slice_rows == Some(0) {
-        return wrong("a slice must have at least 1 row");
-    }
-    match &options.partition_by {
-        Some(keys) if (1..keys.len()).any(|i| keys[i..].contains(&keys[i - 1])) => {
-            wrong("a partition key stands twice")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Bytes in which rows may wait: half of the memory limit, less what the merge
-/// takes. The other half is for encoding, uploads, names and the program itself.
-/// It depends on nothing but the input and the limit, so that files do too.
-fn staging(options: &Options, recording: &Recording) -> Result<u64, IngestError> {
-    let reading: u64 = recording.cpus.values().map(|c| read_ahead(c)).sum();
-    let merging = BYTES_PER_CPU * recording.cpus.len() as u64 + reading;
-    let least = 2 * (merging + LEAST_STAGING);
-    match options.memory >= least {
-        true => Ok(options.memory / 2 - merging),
-        false => Err(IngestError::Memory {
-            found: options.memory,
-            least,
-            cpus: recording.cpus.len(),
-        }),
-    }
-}
-
-/// Bytes that reading one CPU's chunks takes, at most: one chunk is open at a time.
-fn read_ahead(chunks: &[Chunk]) -> u64 {
-    let each = chunks.iter().map(|c| c.place.read_ahead());
-    each.max().unwrap_or(0)
-}
-
-/// Open files that the system allows beside the chunks being read and the rest.
-fn open_files(asked: usize, cpus: usize) -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let limit = limits
-        .lines()
-        .find_map(|l| l.strip_prefix("Max open files"))
-        .and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
-    match limit {
-        Some(limit) => asked.min(limit.saturating_sub(cpus + 48)).max(1),
-        None => asked,
-    }
-}
-
-fn key_list(keys: &[PartitionKey]) -> String {
-    match keys {
-        [] => "nothing".into(),
-        keys => keys.iter().map(|k| k.name()).collect::<Vec<_>>().join(","),
     }
 }

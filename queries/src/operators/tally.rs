@@ -1,0 +1,275 @@
+//! `_tally(condition, by)`: references and distinct pages of each object (`'object'`), or of each object as each process
+//! referenced it (`'process'`). What `GROUP BY` with `count(DISTINCT ..)` would keep in memory is a spilling table of pages.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Result, ScalarValue, plan_err};
+
+use super::memory::Memory;
+use super::pages::{PageTable, Summary};
+use super::pass::{Pass, each_capture};
+use super::references::{References, Rows, text};
+use super::texts::Texts;
+use super::{BATCH, Operator, Output};
+
+pub(crate) const NAME: &str = "_tally";
+
+pub(crate) fn make(arguments: &[ScalarValue]) -> Result<Arc<dyn Operator>> {
+    match arguments {
+        [by] if by.try_as_str() == Some(Some("object")) => {
+            Ok(Arc::new(Tally { by_process: false }))
+        }
+        [by] if by.try_as_str() == Some(Some("process")) => {
+            Ok(Arc::new(Tally { by_process: true }))
+        }
+        _ => plan_err!("{NAME} takes a condition and 'object' or 'process'"),
+    }
+}
+
+#[derive(Debug)]
+struct Tally {
+    by_process: bool,
+}
+
+/// A page is in the table or not.
+impl Summary for () {
+    const WORDS: usize = 0;
+
+    fn put(&self, _: &mut [Vec<u64>]) {}
+
+    fn take(_: &dyn Fn(usize) -> u64) -> Self {}
+}
+
+impl Operator for Tally {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let field = |name: &str, kind: DataType, null| Field::new(name, kind, null);
+        let mut fields = vec![
+            field("capture_id", DataType::Utf8View, false),
+            field("upid", DataType::UInt64, false),
+            field("pid", DataType::UInt32, false),
+            field("comm", DataType::Utf8View, true),
+            field("object_id", DataType::UInt64, false),
+            field("path", DataType::Utf8View, true),
+            field("object_kind", DataType::Utf8View, true),
+        ];
+        fields.extend(
+            COUNTS
+                .iter()
+                .map(|(name, _)| field(name, DataType::Int64, false)),
+        );
+        Arc::new(Schema::new(fields))
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        &[
+            "object_id",
+            "page",
+            "upid",
+            "pid",
+            "comm",
+            "path",
+            "object_kind",
+            "event",
+            "access",
+            "major",
+        ]
+    }
+
+    fn splits_by(&self) -> &'static [&'static str] {
+        match self.by_process {
+            true => &["capture_id", "object_id", "path", "object_kind", "upid"],
+            false => &["capture_id", "object_id", "path", "object_kind"],
+        }
+    }
+
+    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
+        each_capture(input, output, memory, |capture| Capture {
+            id: Arc::clone(capture),
+            by_process: self.by_process,
+            keys: HashMap::new(),
+            tallies: Vec::new(),
+            recent: None,
+            table: PageTable::new(),
+            bytes: 0,
+            schema: self.schema(),
+        })
+    }
+}
+
+/// What is counted of a key. Of process and names, what the first reference says.
+struct One {
+    upid: u64,
+    pid: u32,
+    comm: Option<String>,
+    object_id: u64,
+    path: Option<String>,
+    kind: Option<String>,
+    refs: i64,
+    pages: i64,
+    reads: i64,
+    writes: i64,
+    execs: i64,
+    faults: i64,
+    majors: i64,
+}
+
+type Count = (&'static str, fn(&One) -> i64);
+
+const COUNTS: [Count; 7] = [
+    ("refs", |one| one.refs),
+    ("pages", |one| one.pages),
+    ("reads", |one| one.reads),
+    ("writes", |one| one.writes),
+    ("execs", |one| one.execs),
+    ("faults", |one| one.faults),
+    ("majors", |one| one.majors),
+];
+
+struct Capture {
+    id: Arc<str>,
+    by_process: bool,
+    /// (object, process or 0) to its place among the tallies.
+    keys: HashMap<(u64, u64), u32>,
+    tallies: Vec<One>,
+    recent: Option<((u64, u64), u32)>,
+    table: PageTable<()>,
+    /// Bytes of keys and tallies.
+    bytes: usize,
+    schema: SchemaRef,
+}
+
+impl Capture {
+    #[inline]
+    fn place(&mut self, rows: &Rows, row: usize) -> u32 {
+        let key = (
+            rows.object_id[row],
+            if self.by_process { rows.upid[row] } else { 0 },
+        );
+        match self.recent {
+            Some((recent, place)) if recent == key => place,
+            _ => {
+                let place = self.find(key, rows, row);
+                self.recent = Some((key, place));
+                place
+            }
+        }
+    }
+
+    fn find(&mut self, key: (u64, u64), rows: &Rows, row: usize) -> u32 {
+        let next = self.tallies.len() as u32;
+        let place = *self.keys.entry(key).or_insert(next);
+        if place == next {
+            let owned = |column| text(column, row).map(str::to_owned);
+            let one = One {
+                upid: rows.upid[row],
+                pid: rows.pid[row],
+                comm: owned(rows.comm.as_ref()),
+                object_id: key.0,
+                path: owned(rows.path.as_ref()),
+                kind: owned(rows.object_kind.as_ref()),
+                refs: 0,
+                pages: 0,
+                reads: 0,
+                writes: 0,
+                execs: 0,
+                faults: 0,
+                majors: 0,
+            };
+            self.bytes += 2 * size_of::<One>() + 64 + one.path.as_ref().map_or(0, String::len);
+            self.tallies.push(one);
+        }
+        place
+    }
+
+    fn batch(&self, part: &[One]) -> Result<RecordBatch> {
+        let texts = |value: fn(&One) -> Option<&str>| {
+            let mut texts = Texts::default();
+            part.iter()
+                .enumerate()
+                .for_each(|(i, one)| texts.push(i as u32, value(one)));
+            texts.take()
+        };
+        let numbers = |value: fn(&One) -> u64| {
+            Arc::new(UInt64Array::from_iter_values(part.iter().map(value))) as ArrayRef
+        };
+        let mut captures = Texts::default();
+        part.iter().for_each(|_| captures.push(0, Some(&self.id)));
+        let mut columns = vec![
+            captures.take(),
+            numbers(|one| one.upid),
+            Arc::new(UInt32Array::from_iter_values(
+                part.iter().map(|one| one.pid),
+            )),
+            texts(|one| one.comm.as_deref()),
+            numbers(|one| one.object_id),
+            texts(|one| one.path.as_deref()),
+            texts(|one| one.kind.as_deref()),
+        ];
+        columns.extend(COUNTS.iter().map(|(_, count)| {
+            Arc::new(Int64Array::from_iter_values(part.iter().map(count))) as ArrayRef
+        }));
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+}
+
+impl Pass for Capture {
+    fn stretch(
+        &mut self,
+        rows: &Rows,
+        range: Range<usize>,
+        _: &mut Output,
+        memory: &Memory,
+    ) -> Result<bool> {
+        self.table.room(range.len(), memory, self.bytes)?;
+        for row in range {
+            let place = self.place(rows, row);
+            let object = self.table.index.object(u64::from(place));
+            self.table.state(object, rows.page[row]);
+            let one = &mut self.tallies[place as usize];
+            one.refs += 1;
+            match text(rows.access.as_ref(), row) {
+                Some("read") => one.reads += 1,
+                Some("write") => one.writes += 1,
+                Some("exec") => one.execs += 1,
+                _ => {}
+            }
+            if text(rows.event.as_ref(), row) == Some("fault") {
+                one.faults += 1;
+            }
+            if rows
+                .major
+                .as_ref()
+                .is_some_and(|major| major.is_valid(row) && major.value(row))
+            {
+                one.majors += 1;
+            }
+        }
+        Ok(true)
+    }
+
+    fn end(mut self, output: &mut Output, memory: &Memory) -> Result<bool> {
+        // Slots of the table are given in the order in which places are: a key's place is its slot.
+        let (table, tallies) = (
+            std::mem::replace(&mut self.table, PageTable::new()),
+            &mut self.tallies,
+        );
+        table.finish(memory, self.bytes, &mut |(), ()| {}, &mut |key, ()| {
+            tallies[key.object as usize].pages += 1;
+            Ok(true)
+        })?;
+        for part in self.tallies.chunks(BATCH) {
+            if !output.give(self.batch(part)?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
