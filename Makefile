@@ -89,8 +89,9 @@ $(VENV)/stamp: notebooks/requirements.txt
 $(DEMO)/_pgtrace: build
 	@bash testdata/demo.sh "$(DEMO)" >/dev/null
 
-interop: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## DuckDB and pyarrow read our Parquet: same rows, same types
+interop: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## DuckDB, pyarrow and Delta Lake read our Parquet: same rows, same types, same answers
 	$(VENV)/bin/python notebooks/test_interop.py $(DEMO)
+	$(VENV)/bin/python notebooks/test_exports.py $(DEMO)
 
 notebooks: deps-test $(VENV)/stamp $(DEMO)/_pgtrace ## execute the notebooks on the demo's dataset
 	$(VENV)/bin/python notebooks/run.py $(DEMO)

@@ -4,15 +4,14 @@
 //! inside the files, so the table has no partition columns: what the folders' names say is in the files' statistics, too.
 //! A further export writes what has changed as the log's next version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arrow::temporal_conversions::timestamp_ns_to_datetime;
 use datafusion::object_store::ObjectStore;
 use futures::TryStreamExt;
 use pgtrace_ingest::dataset::{Dataset, DatasetError};
-use pgtrace_ingest::manifest::FileEntry;
+use pgtrace_ingest::manifest::{FileEntry, ObjectExtent};
 use pgtrace_ingest::schema::{Kind, Table, fill};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -73,7 +72,9 @@ pub async fn export(dataset: &Dataset, table: Table) -> Result<Exported, Error> 
         if log.next == 0 {
             actions.push(json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}));
         }
-        if log.metadata["schemaString"] != schema.as_str() {
+        if log.metadata["schemaString"] != schema.as_str()
+            || log.metadata["configuration"] != properties(table)
+        {
             actions.push(metadata(table, &schema, &log.metadata));
         }
         let gone: Vec<_> = log
@@ -98,7 +99,7 @@ pub async fn export(dataset: &Dataset, table: Table) -> Result<Exported, Error> 
             })?;
             actions.push(json!({"add": {
                 "path": path, "partitionValues": {}, "size": file.bytes, "modificationTime": time, "dataChange": true,
-                "stats": stats(file).to_string(),
+                "stats": stats(table, file).to_string(),
             }}));
         }
         if actions.is_empty() {
@@ -183,8 +184,8 @@ fn escaped(path: &str) -> String {
     out
 }
 
-/// The table's columns. Delta has no unsigned types: each is the smallest that holds all values, which is what Spark reads
-/// such Parquet columns as, too.
+/// The table's columns, without loss. Delta has no unsigned types: each is the smallest that holds all values (addresses
+/// fill 64 bits). Its timestamps are of microseconds, and readers refuse to cut ours down to them: they are ns as a number.
 fn schema(table: Table) -> Value {
     let fields = table.columns().iter().map(|c| {
         let kind = match c.kind {
@@ -193,12 +194,19 @@ fn schema(table: Table) -> Value {
             Kind::UInt16 => "integer",
             Kind::UInt32 => "long",
             Kind::UInt64 => "decimal(20,0)",
-            Kind::Timestamp => "timestamp",
+            Kind::Timestamp => "long",
             Kind::Text | Kind::Dictionary => "string",
         };
         // What older files lack reads as null here.
         let nullable = c.nullable || fill(table, c.name).is_some();
-        json!({"name": c.name, "type": kind, "nullable": nullable, "metadata": {"comment": c.doc}})
+        let unit = match c.kind {
+            Kind::Timestamp => " (ns since 1970 UTC)",
+            _ => "",
+        };
+        json!({
+            "name": c.name, "type": kind, "nullable": nullable,
+            "metadata": {"comment": format!("{}{unit}", c.doc)},
+        })
     });
     json!({"type": "struct", "fields": fields.collect::<Vec<_>>()})
 }
@@ -210,50 +218,52 @@ fn metadata(table: Table, schema: &str, old: &Value) -> Value {
     let created = old["createdTime"].as_i64().unwrap_or_else(now);
     json!({"metaData": {
         "id": id, "name": table.name(), "description": table.doc(), "format": {"provider": "parquet", "options": {}},
-        "schemaString": schema, "partitionColumns": [], "configuration": {}, "createdTime": created,
+        "schemaString": schema, "partitionColumns": [], "configuration": properties(table), "createdTime": created,
     }})
 }
 
-/// What the manifest knows of a file, as readers use it to leave files out.
-fn stats(file: &FileEntry) -> Value {
+/// Columns of `refs` that files have statistics of.
+const KNOWN: &str = "capture_id,seq,ts,uid,pid,object_id,page";
+
+/// Which columns have statistics, in the table's properties: readers (delta-rs) take a column that a file lacks them of for
+/// one without a value, and leave the file out.
+fn properties(table: Table) -> Value {
+    match table {
+        Table::Refs => json!({"delta.dataSkippingStatsColumns": KNOWN}),
+        _ => json!({"delta.dataSkippingNumIndexedCols": "0"}),
+    }
+}
+
+/// What the manifest knows of a file, as readers use it to leave files out. For the same reason, what it does not know may be
+/// anything.
+fn stats(table: Table, file: &FileEntry) -> Value {
+    if table != Table::Refs || file.capture_id.is_empty() {
+        return json!({"numRecords": file.rows});
+    }
     let (mut least, mut greatest) = (Map::new(), Map::new());
     let mut put = |name: &str, min: Value, max: Value| {
         least.insert(name.into(), min);
         greatest.insert(name.into(), max);
     };
-    if !file.capture_id.is_empty() {
-        put("capture_id", json!(file.capture_id), json!(file.capture_id));
-    }
-    if let Some(seq) = file.seq {
-        put("seq", json!(seq.min), json!(seq.max));
-    }
-    if let Some(ts) = file.ts
-        && let (Some(min), Some(max)) = (time(ts.min, 0), time(ts.max, 999_999))
-    {
-        put("ts", min, max);
-    }
+    put("capture_id", json!(file.capture_id), json!(file.capture_id));
+    let seq = file.seq.map_or((0, u64::MAX), |s| (s.min, s.max));
+    put("seq", json!(seq.0), json!(seq.1));
+    let ts = file.ts.map_or((i64::MIN, i64::MAX), |s| (s.min, s.max));
+    put("ts", json!(ts.0), json!(ts.1));
     for (name, span) in [("uid", file.uid), ("pid", file.pid)] {
-        if let Some(span) = span {
-            put(name, json!(span.min), json!(span.max));
-        }
+        let span = span.map_or((0, u32::MAX), |s| (s.min, s.max));
+        put(name, json!(span.0), json!(span.1));
     }
-    let ids: BTreeSet<u64> = file.objects.iter().map(|o| o.object_id).collect();
-    let pages = file.objects.iter().map(|o| o.min_page).min();
-    let last_page = file.objects.iter().map(|o| o.max_page).max();
-    if let (Some(first), Some(last), Some(page), Some(last_page)) =
-        (ids.first(), ids.last(), pages, last_page)
-    {
-        put("object_id", json!(first), json!(last));
-        put("page", json!(page), json!(last_page));
-    }
+    let objects = &file.objects;
+    let id = |o: &ObjectExtent| o.object_id;
+    let first = objects.iter().map(id).min().unwrap_or(0);
+    let last = objects.iter().map(id).max().unwrap_or(u64::MAX);
+    put("object_id", json!(first), json!(last));
+    let first = objects.iter().map(|o| o.min_page).min().unwrap_or(0);
+    let last = objects.iter().map(|o| o.max_page).max();
+    put("page", json!(first), json!(last.unwrap_or(u64::MAX)));
     let nulls: Map<String, Value> = least.keys().map(|name| (name.clone(), json!(0))).collect();
     json!({"numRecords": file.rows, "minValues": least, "maxValues": greatest, "nullCount": nulls})
-}
-
-/// A time in whole ms, as logs have them: `more` ns later and rounded down.
-fn time(ns: i64, more: i64) -> Option<Value> {
-    let time = timestamp_ns_to_datetime(ns.checked_add(more)?)?;
-    Some(json!(time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()))
 }
 
 /// ms since 1970.
@@ -268,7 +278,7 @@ fn now() -> i64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use pgtrace_ingest::manifest::{ObjectExtent, Span};
+    use pgtrace_ingest::manifest::Span;
 
     #[test]
     fn statistics_hold_every_value() {
@@ -280,7 +290,7 @@ mod tests {
                 max: u64::MAX,
             }),
             ts: Some(Span {
-                min: 1_000_999,
+                min: -1,
                 max: 2_000_001,
             }),
             objects: vec![
@@ -297,15 +307,15 @@ mod tests {
             ],
             ..FileEntry::at("refs/a".into())
         };
-        let stats = stats(&file);
+        let stats = stats(Table::Refs, &file);
         assert_eq!(stats["numRecords"], 3);
         assert_eq!(
             stats["minValues"],
-            json!({"capture_id": "c", "seq": 1, "ts": "1970-01-01T00:00:00.001Z", "object_id": 3, "page": 0})
+            json!({"capture_id": "c", "seq": 1, "ts": -1, "uid": 0, "pid": 0, "object_id": 3, "page": 0})
         );
         assert_eq!(
             stats["maxValues"],
-            json!({"capture_id": "c", "seq": u64::MAX, "ts": "1970-01-01T00:00:00.003Z", "object_id": 7, "page": 6})
+            json!({"capture_id": "c", "seq": u64::MAX, "ts": 2_000_001, "uid": u32::MAX, "pid": u32::MAX, "object_id": 7, "page": 6})
         );
     }
 
