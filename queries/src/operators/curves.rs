@@ -36,10 +36,8 @@ pub(crate) fn give(
     counts: &[u64],
 ) -> Result<bool> {
     for part in points.chunks(BATCH) {
-        let mut captures = Texts::default();
-        part.iter().for_each(|_| captures.push(0, Some(capture)));
         let mut columns: Vec<ArrayRef> = vec![
-            captures.take(),
+            Texts::same(capture, part.len()),
             Arc::new(UInt64Array::from_iter_values(part.iter().map(|p| p.0))),
             Arc::new(Float64Array::from_iter_values(part.iter().map(|p| p.1))),
         ];

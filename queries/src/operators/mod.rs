@@ -30,7 +30,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::Expr;
 use datafusion::prelude::SessionContext;
@@ -116,6 +116,11 @@ impl Output {
     pub(crate) fn closed(&self) -> bool {
         self.to.is_closed()
     }
+}
+
+/// The type of `ts` in what operators give.
+fn time() -> DataType {
+    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
 /// For operators that take a condition and nothing else.

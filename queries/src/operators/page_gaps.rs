@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampNanosecondArray, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
 use pgtrace_locality::gaps::Gaps;
 use pgtrace_locality::index::PageKey;
@@ -17,7 +17,7 @@ use super::pages::{PageTable, Summary};
 use super::pass::{Pass, each_capture};
 use super::references::{References, Rows};
 use super::texts::Texts;
-use super::{BATCH, Operator, Output, no_arguments};
+use super::{BATCH, Operator, Output, no_arguments, time};
 
 pub(crate) const NAME: &str = "_page_gaps";
 
@@ -42,10 +42,6 @@ impl Summary for Gaps {
     fn take(words: &dyn Fn(usize) -> u64) -> Self {
         Self::from_words(std::array::from_fn(words))
     }
-}
-
-fn time() -> DataType {
-    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
 impl Operator for PageGaps {
@@ -145,7 +141,6 @@ struct Writer<'a> {
     names: &'a Names,
     schema: SchemaRef,
     capture: &'a str,
-    captures: Texts,
     object_id: Vec<u64>,
     paths: Texts,
     kinds: Texts,
@@ -167,7 +162,6 @@ impl<'a> Writer<'a> {
             names,
             schema,
             capture,
-            captures: Texts::default(),
             object_id: Vec::new(),
             paths: Texts::default(),
             kinds: Texts::default(),
@@ -184,7 +178,6 @@ impl<'a> Writer<'a> {
     }
 
     fn page(&mut self, key: PageKey, gaps: &Gaps) {
-        self.captures.push(0, Some(self.capture));
         self.object_id.push(self.objects[key.object as usize]);
         self.paths.push(key.object, self.names.path(key.object));
         self.kinds.push(key.object, self.names.kind(key.object));
@@ -208,7 +201,7 @@ impl<'a> Writer<'a> {
         let doubles =
             |column: &mut Vec<f64>| Arc::new(Float64Array::from(take(column))) as ArrayRef;
         let columns = vec![
-            self.captures.take(),
+            Texts::same(self.capture, self.page.len()),
             numbers(&mut self.object_id),
             self.paths.take(),
             self.kinds.take(),

@@ -150,11 +150,11 @@ struct Capture {
 
 impl Capture {
     fn within(&self, ts: i64) -> bool {
-        self.open.as_ref().is_some_and(|window| match self.length {
-            None => true,
-            Some(Length::Ns(_)) => ts < window.to_ts,
-            Some(Length::Refs(refs)) => window.refs < refs,
-        })
+        let goes_on = |window: &Window| {
+            self.length
+                .is_none_or(|length| length.goes_on(window.to_ts, window.refs, ts))
+        };
+        self.open.as_ref().is_some_and(goes_on)
     }
 
     /// Ends the open window: the verdicts.
@@ -192,9 +192,8 @@ impl Capture {
         let numbers = |value: fn(&Found) -> u64| {
             Arc::new(UInt64Array::from_iter_values(part.iter().map(value))) as ArrayRef
         };
-        let (mut captures, mut paths) = (Texts::default(), Texts::default());
+        let mut paths = Texts::default();
         for (i, one) in part.iter().enumerate() {
-            captures.push(0, Some(&self.id));
             paths.push(i as u32, one.path.as_deref());
         }
         // Names of patterns are few: a name's place in memory tells it apart.
@@ -214,7 +213,7 @@ impl Capture {
             ) as ArrayRef
         };
         let mut columns = vec![
-            captures.take(),
+            Texts::same(&self.id, part.len()),
             numbers(|f| f.object_id),
             paths.take(),
             numbers(|f| f.from_seq),
@@ -256,10 +255,7 @@ impl Pass for Capture {
             let (ts, seq) = (rows.ts[row], rows.seq[row]);
             if !self.within(ts) {
                 self.close();
-                let to_ts = match self.length {
-                    Some(Length::Ns(ns)) => ts.div_euclid(ns).saturating_add(1).saturating_mul(ns),
-                    _ => i64::MAX,
-                };
+                let to_ts = self.length.map_or(ts, |length| length.bounds(ts).1);
                 self.open = Some(Window {
                     to_ts,
                     from_seq: seq,

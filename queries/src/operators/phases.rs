@@ -72,6 +72,7 @@ impl Operator for PhasesOf {
             id: Arc::clone(capture),
             refs: self.0,
             processes: BTreeMap::new(),
+            bytes: 0,
             done: Vec::new(),
             schema: self.schema(),
         })
@@ -131,6 +132,8 @@ struct Capture {
     id: Arc<str>,
     refs: u64,
     processes: BTreeMap<u64, Process>,
+    /// Bytes of all processes.
+    bytes: usize,
     done: Vec<Phase>,
     schema: SchemaRef,
 }
@@ -139,16 +142,15 @@ impl Capture {
     fn give(&mut self, output: &mut Output) -> Result<bool> {
         let done = std::mem::take(&mut self.done);
         for part in done.chunks(BATCH) {
-            let (mut captures, mut patterns) = (Texts::default(), Texts::default());
+            let mut patterns = Texts::default();
             for phase in part {
-                captures.push(0, Some(&self.id));
                 patterns.push(phase.pattern as u32, Some(phase.pattern.name()));
             }
             let numbers = |value: fn(&Phase) -> u64| {
                 Arc::new(UInt64Array::from_iter_values(part.iter().map(value))) as ArrayRef
             };
             let columns = vec![
-                captures.take(),
+                Texts::same(&self.id, part.len()),
                 numbers(|p| p.upid),
                 numbers(|p| p.phase),
                 numbers(|p| p.from_seq),
@@ -177,10 +179,12 @@ impl Pass for Capture {
     ) -> Result<bool> {
         for row in range {
             let (upid, seq) = (rows.upid[row], rows.seq[row]);
-            let process = self
-                .processes
-                .entry(upid)
-                .or_insert_with(|| Process::new(upid));
+            let process = self.processes.entry(upid).or_insert_with(|| {
+                let new = Process::new(upid);
+                self.bytes += new.bytes();
+                new
+            });
+            self.bytes -= process.bytes();
             if process.refs == self.refs {
                 self.done.extend(process.close());
             }
@@ -195,10 +199,10 @@ impl Pass for Capture {
             process
                 .pages
                 .insert(page_hash(rows.object_id[row], rows.page[row]));
+            self.bytes += process.bytes();
         }
-        let bytes: usize = self.processes.values().map(Process::bytes).sum();
         memory.need(
-            bytes + self.done.len() * size_of::<Phase>(),
+            self.bytes + self.done.len() * size_of::<Phase>(),
             "a window and the earlier phases of each process",
         )?;
         Ok(self.done.len() < BATCH || self.give(output)?)

@@ -269,8 +269,6 @@ impl Pass for Capture {
             .collect();
         for part in pairs.chunks(super::BATCH) {
             let found: Vec<_> = part.iter().map(|&(a, b)| self.relations.of(a, b)).collect();
-            let mut captures = Texts::default();
-            part.iter().for_each(|_| captures.push(0, Some(&self.id)));
             let ids = |side: fn(&(usize, usize)) -> usize| {
                 Arc::new(
                     part.iter()
@@ -288,7 +286,7 @@ impl Pass for Capture {
                 Arc::new(UInt64Array::from_iter_values(found.iter().map(value))) as ArrayRef
             };
             let columns = vec![
-                captures.take(),
+                Texts::same(&self.id, part.len()),
                 ids(|p| p.0),
                 paths(|p| p.0),
                 ids(|p| p.1),

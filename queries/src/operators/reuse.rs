@@ -183,7 +183,6 @@ impl Pass for Capture {
 /// Rows of a capture and numbers.
 pub(crate) struct Numbers {
     capture: Arc<str>,
-    captures: Texts,
     columns: Vec<Vec<Option<u64>>>,
     schema: SchemaRef,
 }
@@ -193,7 +192,6 @@ impl Numbers {
         let columns = vec![Vec::with_capacity(BATCH); schema.fields().len() - 1];
         Self {
             capture,
-            captures: Texts::default(),
             columns,
             schema,
         }
@@ -211,10 +209,7 @@ impl Numbers {
     }
 
     pub(crate) fn batch(&mut self) -> Result<RecordBatch> {
-        for _ in 0..self.columns[0].len() {
-            self.captures.push(0, Some(&self.capture));
-        }
-        let mut columns = vec![self.captures.take()];
+        let mut columns = vec![Texts::same(&self.capture, self.columns[0].len())];
         let taken = self.columns.iter_mut().map(std::mem::take);
         columns.extend(taken.map(|c| Arc::new(UInt64Array::from(c)) as ArrayRef));
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)

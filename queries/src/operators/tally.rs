@@ -200,10 +200,8 @@ impl Capture {
         let numbers = |value: fn(&One) -> u64| {
             Arc::new(UInt64Array::from_iter_values(part.iter().map(value))) as ArrayRef
         };
-        let mut captures = Texts::default();
-        part.iter().for_each(|_| captures.push(0, Some(&self.id)));
         let mut columns = vec![
-            captures.take(),
+            Texts::same(&self.id, part.len()),
             numbers(|one| one.upid),
             Arc::new(UInt32Array::from_iter_values(
                 part.iter().map(|one| one.pid),

@@ -34,6 +34,13 @@ impl Texts {
         }
     }
 
+    /// A column of one text.
+    pub(crate) fn same(text: &str, rows: usize) -> ArrayRef {
+        let mut texts = Self::default();
+        (0..rows).for_each(|_| texts.push(0, Some(text)));
+        texts.take()
+    }
+
     /// The column; the next one begins.
     pub(crate) fn take(&mut self) -> ArrayRef {
         self.last = None;

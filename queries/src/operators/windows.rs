@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
 use pgtrace_capture::units;
 use pgtrace_locality::index::PageIndex;
@@ -14,7 +14,7 @@ use super::pass::{Pass, each_capture};
 use super::references::{References, Rows};
 use super::table::text;
 use super::texts::Texts;
-use super::{BATCH, Operator, Output};
+use super::{BATCH, Operator, Output, time};
 
 pub(crate) const NAME: &str = "_windows";
 
@@ -55,6 +55,27 @@ impl Length {
             _ => Err(wrong("")),
         }
     }
+
+    /// Begin and end (exclusive) of the window that a reference at `ts` begins; the end of one of references is not
+    /// known before it is over.
+    pub(crate) fn bounds(self, ts: i64) -> (i64, i64) {
+        match self {
+            Self::Ns(ns) => {
+                let from = ts.div_euclid(ns) * ns;
+                (from, from.saturating_add(ns))
+            }
+            Self::Refs(_) => (ts, ts),
+        }
+    }
+
+    /// Whether a reference at `ts` belongs to the open window, which ends at `to_ts` and has `refs` references.
+    pub(crate) fn goes_on(self, to_ts: i64, refs: u64, ts: i64) -> bool {
+        match self {
+            // Two CPUs' clocks may step back a little: what belongs to a window that is over counts to this one.
+            Self::Ns(_) => ts < to_ts,
+            Self::Refs(most) => refs < most,
+        }
+    }
 }
 
 pub(crate) fn make(arguments: &[ScalarValue]) -> Result<Arc<dyn Operator>> {
@@ -73,7 +94,7 @@ impl Operator for Windows {
     }
 
     fn schema(&self) -> SchemaRef {
-        let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+        let time = time();
         let field = |name: &str, kind: &DataType| Field::new(name, kind.clone(), false);
         Arc::new(Schema::new(vec![
             field("capture_id", &DataType::Utf8View),
@@ -172,13 +193,7 @@ impl Capture {
         self.done.extend(self.open.take());
         self.number += 1;
         let (ts, seq) = (rows.ts[row], rows.seq[row]);
-        let (from_ts, to_ts) = match self.length {
-            Length::Ns(ns) => {
-                let from = ts.div_euclid(ns) * ns;
-                (from, from.saturating_add(ns))
-            }
-            Length::Refs(_) => (ts, ts),
-        };
+        let (from_ts, to_ts) = self.length.bounds(ts);
         self.open = Some(Window {
             from_ts,
             to_ts,
@@ -190,10 +205,6 @@ impl Capture {
     }
 
     fn give(&mut self, output: &mut Output) -> Result<bool> {
-        let mut captures = Texts::default();
-        self.done
-            .iter()
-            .for_each(|_| captures.push(0, Some(&self.id)));
         let times = |value: fn(&Window) -> i64| {
             let times = TimestampNanosecondArray::from_iter_values(self.done.iter().map(value));
             Arc::new(times.with_timezone("UTC")) as ArrayRef
@@ -202,7 +213,7 @@ impl Capture {
             Arc::new(UInt64Array::from_iter_values(self.done.iter().map(value))) as ArrayRef
         };
         let columns = vec![
-            captures.take(),
+            Texts::same(&self.id, self.done.len()),
             times(|w| w.from_ts),
             times(|w| w.to_ts),
             numbers(|w| w.from_seq),
@@ -226,11 +237,8 @@ impl Pass for Capture {
     ) -> Result<bool> {
         self.room(range.len(), memory)?;
         for row in range {
-            let within = self.open.as_ref().is_some_and(|w| match self.length {
-                // Two CPUs' clocks may step back a little: what belongs to a window that is over counts to this one.
-                Length::Ns(_) => rows.ts[row] < w.to_ts,
-                Length::Refs(refs) => w.refs < refs,
-            });
+            let goes_on = |w: &Window| self.length.goes_on(w.to_ts, w.refs, rows.ts[row]);
+            let within = self.open.as_ref().is_some_and(goes_on);
             if !within {
                 self.begin(rows, row);
             }

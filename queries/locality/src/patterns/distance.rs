@@ -1,5 +1,7 @@
 //! Exact reuse distances in one window, and the mean AMP rank.
 
+use crate::index::mix;
+
 /// Mean, spread and number of AMP ranks.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ranks {
@@ -107,13 +109,6 @@ impl Rng {
             ids.swap(end, other as usize);
         }
     }
-}
-
-/// SplitMix64's bijection of 64-bit numbers: close to random, and no two pages become the same.
-pub(crate) fn mix(number: u64) -> u64 {
-    let a = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    b ^ (b >> 31)
 }
 
 #[cfg(test)]

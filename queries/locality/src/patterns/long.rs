@@ -15,9 +15,9 @@
 //! * else what the sample says, but skewed where pieces are skewed and the sample misses the hot pages.
 
 use super::decide::{Decided, decide};
-use super::distance::mix;
 use super::streams::classify;
 use super::{Figures, Pattern, Settings, Touch, Verdict};
+use crate::index::mix;
 
 /// What is kept of one class of references. Bounded: one sample, and one verdict a pattern.
 #[derive(Debug)]

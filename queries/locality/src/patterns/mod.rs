@@ -55,7 +55,6 @@ mod recency;
 mod streams;
 mod string;
 
-pub(crate) use distance::mix;
 use long::Pieces;
 use std::borrow::Cow;
 use streams::classify;

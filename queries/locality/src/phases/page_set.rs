@@ -1,6 +1,6 @@
 //! Sets of pages of any size in bounded memory.
 
-use crate::patterns::mix;
+use crate::index::mix;
 
 /// A set of pages: exact up to a bound, above it the pages with the least hashes (bottom-k sketch, Broder 1997).
 ///

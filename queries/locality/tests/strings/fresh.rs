@@ -1,29 +1,16 @@
 //! Generators that nothing was changed for: written last, and measured once before the figures were taken.
 
-use super::Generator;
-use super::make::{Rng, sums};
+use super::make::sums;
+use super::{Generator, held_out};
 use pgtrace_locality::patterns::Pattern::{
-    self, Clustered, Looping, OneShot, Random, Sequential, Skewed, Strided,
+    Clustered, Looping, OneShot, Random, Sequential, Skewed, Strided,
 };
 
-const fn fresh(
-    name: &'static str,
-    pattern: Pattern,
-    make: fn(&mut Rng, usize) -> Vec<u64>,
-) -> Generator {
-    Generator {
-        name,
-        pattern,
-        held_out: true,
-        make,
-    }
-}
-
 pub const GENERATORS: &[Generator] = &[
-    fresh("each page four times", Sequential, |_, n| {
+    held_out("each page four times", Sequential, |_, n| {
         (0..n as u64).map(|at| at / 4).collect()
     }),
-    fresh("long skips", Sequential, |rng, n| {
+    held_out("long skips", Sequential, |rng, n| {
         let mut page = 0;
         (0..n)
             .map(|_| {
@@ -36,7 +23,7 @@ pub const GENERATORS: &[Generator] = &[
             })
             .collect()
     }),
-    fresh("extents, some of them downwards", Sequential, |rng, n| {
+    held_out("extents, some of them downwards", Sequential, |rng, n| {
         let size = rng.between(30, 150);
         (0..n as u64 / size + 1)
             .flat_map(|extent| {
@@ -51,11 +38,11 @@ pub const GENERATORS: &[Generator] = &[
             .take(n)
             .collect()
     }),
-    fresh("stride, each page twice", Strided, |rng, n| {
+    held_out("stride, each page twice", Strided, |rng, n| {
         let stride = rng.between(2, 64);
         (0..n as u64).map(|at| at / 2 * stride).collect()
     }),
-    fresh("stride with jumps", Strided, |rng, n| {
+    held_out("stride with jumps", Strided, |rng, n| {
         let stride = rng.between(2, 64);
         let mut page = 1 << 30;
         (0..n)
@@ -69,7 +56,7 @@ pub const GENERATORS: &[Generator] = &[
             })
             .collect()
     }),
-    fresh("loop whose pages change slowly", Looping, |rng, n| {
+    held_out("loop whose pages change slowly", Looping, |rng, n| {
         let pages = rng.log_between(20, n as u64 / 3);
         let mut order: Vec<u64> = (0..pages).collect();
         let mut new = pages;
@@ -84,7 +71,7 @@ pub const GENERATORS: &[Generator] = &[
             })
             .collect()
     }),
-    fresh("loop that starts over early", Looping, |rng, n| {
+    held_out("loop that starts over early", Looping, |rng, n| {
         let pages = rng.log_between(30, n as u64 / 3);
         let mut at = 0;
         (0..n)
@@ -98,7 +85,7 @@ pub const GENERATORS: &[Generator] = &[
             })
             .collect()
     }),
-    fresh("loop with swapped neighbours", Looping, |rng, n| {
+    held_out("loop with swapped neighbours", Looping, |rng, n| {
         let pages = rng.log_between(20, n as u64 / 2);
         let mut string: Vec<u64> = (0..n as u64).map(|at| at % pages).collect();
         for _ in 0..n / 10 {
@@ -107,7 +94,7 @@ pub const GENERATORS: &[Generator] = &[
         }
         string
     }),
-    fresh("LRU stack, log-normal depths", Clustered, |rng, n| {
+    held_out("LRU stack, log-normal depths", Clustered, |rng, n| {
         let (middle, deviation) = (rng.real(1.0, 2.5), rng.real(0.5, 1.2));
         let mut stack = rng.permutation(1_000);
         (0..n)
@@ -119,7 +106,7 @@ pub const GENERATORS: &[Generator] = &[
             })
             .collect()
     }),
-    fresh("popularity dealt anew", Clustered, |rng, n| {
+    held_out("popularity dealt anew", Clustered, |rng, n| {
         let (times, pages) = (rng.between(5, 12) as usize, rng.log_between(100, 2_000));
         let weights = sums((1..=pages).map(|rank| 1.0 / rank as f64));
         let mut deal = rng.permutation(pages);
@@ -132,25 +119,25 @@ pub const GENERATORS: &[Generator] = &[
             })
             .collect()
     }),
-    fresh("jobs with a few pages each", Clustered, |rng, n| {
+    held_out("jobs with a few pages each", Clustered, |rng, n| {
         let (size, long) = (rng.between(3, 12), rng.between(15, 60));
         (0..n as u64)
             .map(|at| at / long * 1_000 % 77_777 + rng.below(size))
             .collect()
     }),
-    fresh("Pareto", Skewed, |rng, n| {
+    held_out("Pareto", Skewed, |rng, n| {
         let shape = rng.real(0.8, 1.5);
         (0..n)
             .map(|_| (10.0 * (1.0 - rng.unit()).powf(-1.0 / shape)) as u64 % 100_000)
             .collect()
     }),
-    fresh("Zipf of 1,000 pages", Skewed, |rng, n| {
+    held_out("Zipf of 1,000 pages", Skewed, |rng, n| {
         let alpha = rng.real(0.8, 1.2);
         let weights = sums((1..=1_000).map(|rank| f64::from(rank).powf(-alpha)));
         let at = rng.distinct(1_000, 1 << 30);
         (0..n).map(|_| at[rng.draw(&weights)]).collect()
     }),
-    fresh("three temperatures", Skewed, |rng, n| {
+    held_out("three temperatures", Skewed, |rng, n| {
         let pages = rng.log_between(150, n as u64);
         let at = rng.permutation(pages);
         (0..n)
@@ -164,22 +151,22 @@ pub const GENERATORS: &[Generator] = &[
             })
             .collect()
     }),
-    fresh("uniform over half as many pages", Random, |rng, n| {
+    held_out("uniform over half as many pages", Random, |rng, n| {
         (0..n).map(|_| rng.below(n as u64 / 2)).collect()
     }),
-    fresh(
+    held_out(
         "uniform over three times as many pages",
         Random,
         |rng, n| (0..n).map(|_| 17 + rng.below(3 * n as u64)).collect(),
     ),
-    fresh("uniform over 30 to 2,000 pages", Random, |rng, n| {
+    held_out("uniform over 30 to 2,000 pages", Random, |rng, n| {
         let pages = rng.log_between(30, 2_000);
         (0..n).map(|_| rng.below(pages)).collect()
     }),
-    fresh("pages far apart, each once", OneShot, |rng, n| {
+    held_out("pages far apart, each once", OneShot, |rng, n| {
         rng.distinct(n, 1 << 40)
     }),
-    fresh("a third of the pages in random order", OneShot, |rng, n| {
+    held_out("a third of the pages in random order", OneShot, |rng, n| {
         let mut pages = rng.permutation(3 * n as u64);
         pages.truncate(n);
         pages

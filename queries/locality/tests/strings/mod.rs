@@ -25,6 +25,32 @@ pub struct Generator {
     pub make: fn(&mut Rng, usize) -> Vec<u64>,
 }
 
+/// A way that thresholds may be set on.
+const fn tuned(
+    name: &'static str,
+    pattern: Pattern,
+    make: fn(&mut Rng, usize) -> Vec<u64>,
+) -> Generator {
+    Generator {
+        name,
+        pattern,
+        held_out: false,
+        make,
+    }
+}
+
+/// A way that is only measured.
+const fn held_out(
+    name: &'static str,
+    pattern: Pattern,
+    make: fn(&mut Rng, usize) -> Vec<u64>,
+) -> Generator {
+    Generator {
+        held_out: true,
+        ..tuned(name, pattern, make)
+    }
+}
+
 /// All generators.
 pub fn generators() -> Vec<Generator> {
     ordered::GENERATORS

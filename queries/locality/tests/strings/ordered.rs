@@ -1,34 +1,8 @@
 //! Generators of sequential, strided and looping strings.
 
-use super::Generator;
 use super::make::{Rng, repeated};
-use pgtrace_locality::patterns::Pattern::{self, Looping, Sequential, Strided};
-
-const fn tuned(
-    name: &'static str,
-    pattern: Pattern,
-    make: fn(&mut Rng, usize) -> Vec<u64>,
-) -> Generator {
-    Generator {
-        name,
-        pattern,
-        held_out: false,
-        make,
-    }
-}
-
-const fn held_out(
-    name: &'static str,
-    pattern: Pattern,
-    make: fn(&mut Rng, usize) -> Vec<u64>,
-) -> Generator {
-    Generator {
-        name,
-        pattern,
-        held_out: true,
-        make,
-    }
-}
+use super::{Generator, held_out, tuned};
+use pgtrace_locality::patterns::Pattern::{Looping, Sequential, Strided};
 
 pub const GENERATORS: &[Generator] = &[
     tuned("up", Sequential, |_, n| (0..n as u64).collect()),

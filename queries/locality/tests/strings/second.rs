@@ -1,23 +1,10 @@
 //! Generators that were written after the thresholds were set. All are held out.
 
-use super::Generator;
-use super::make::{Rng, repeated, sums};
+use super::make::{repeated, sums};
+use super::{Generator, held_out};
 use pgtrace_locality::patterns::Pattern::{
-    self, Clustered, Looping, OneShot, Random, Sequential, Skewed, Strided,
+    Clustered, Looping, OneShot, Random, Sequential, Skewed, Strided,
 };
-
-const fn held_out(
-    name: &'static str,
-    pattern: Pattern,
-    make: fn(&mut Rng, usize) -> Vec<u64>,
-) -> Generator {
-    Generator {
-        name,
-        pattern,
-        held_out: true,
-        make,
-    }
-}
 
 pub const GENERATORS: &[Generator] = &[
     held_out("scan that wraps round once", Sequential, |rng, n| {

@@ -1,34 +1,8 @@
 //! Generators of clustered, skewed, random and one-shot strings.
 
-use super::Generator;
 use super::make::{Rng, sums};
-use pgtrace_locality::patterns::Pattern::{self, Clustered, OneShot, Random, Skewed};
-
-const fn tuned(
-    name: &'static str,
-    pattern: Pattern,
-    make: fn(&mut Rng, usize) -> Vec<u64>,
-) -> Generator {
-    Generator {
-        name,
-        pattern,
-        held_out: false,
-        make,
-    }
-}
-
-const fn held_out(
-    name: &'static str,
-    pattern: Pattern,
-    make: fn(&mut Rng, usize) -> Vec<u64>,
-) -> Generator {
-    Generator {
-        name,
-        pattern,
-        held_out: true,
-        make,
-    }
-}
+use super::{Generator, held_out, tuned};
+use pgtrace_locality::patterns::Pattern::{Clustered, OneShot, Random, Skewed};
 
 pub const GENERATORS: &[Generator] = &[
     tuned("LRU stack, geometric depths", Clustered, |rng, n| {
