@@ -61,7 +61,10 @@ lint: deps-test ## formatting, clippy, licences, one arrow and one DataFusion, s
 		[ "$$n" = 1 ] || { echo "Cargo.lock holds $$n versions of $$c, expected 1" >&2; exit 1; }; done
 	shellcheck -x -P SCRIPTDIR .ci/run ingest/fuzz/*.sh testdata/*.sh kmod/vm/*.sh packaging/*.sh bench/*.sh
 
-unit: build s3-server ## cargo tests of the three crates
+# Property tests draw the same cases each time here, so that what passes once passes again; `make fuzz` draws fresh ones.
+export PROPTEST_RNG_SEED ?= 20051124
+
+unit: build s3-server ## cargo tests of the four crates
 	cargo test --locked --workspace
 
 s3-server: deps-test $(S3_VENV)/stamp ## the S3-compatible server that tests talk to
