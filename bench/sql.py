@@ -1,10 +1,10 @@
 """sql.py: questions of pgtrace-sql against DuckDB on the same Parquet files, in the same run.
 
-  sql.py [--quick] [--refs N] [--pages N,..] [--work FOLDER] [--only NAME,..] [--threads N] [--memory SIZE]
+  sql.py [--quick] [--refs N] [--pages N,..] [--mix scans|thirds] [--work FOLDER] [--only NAME;..] [--threads N] [--memory SIZE]
 
 Makes datasets of N references (50 million; --quick: 5 million) to each number of distinct pages (5,000,000 and 200,000), in order of seq,
-through the ordinary ingest. Every time is that of a whole command, `pgtrace-sql DATASET -c ..`, start included; DuckDB's is that of the query
-alone, its connection open and its metadata known. The two take turns, best of three. Answers are compared before times are.
+through the ordinary ingest. Both engines answer each question some times in an open session, in turns; the best time of each counts, and
+what a session of ours takes to open is a line of its own. Answers are compared before times are.
 Writes target/bench/sql.json: a list of {metric, value, unit, peer, ratio}; for times, ratio = DuckDB's / ours: how many times faster ours is.
 """
 import argparse
@@ -23,12 +23,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RELEASE = pathlib.Path(os.environ.get("PGTRACE_RELEASE", ROOT / "target/release"))
 ROUNDS = 3
 
-# A third scans, a third falls off with rank, a third is uniform; eight files.
+# Eight files. Two thirds of the references are scans, each of 8 of them going through a part of the pages; a sixth falls off with rank, a sixth
+# is uniform: --mix thirds makes a third of each, which no capture of ours comes near, and compresses half as well.
+MIX = {"scans": (66, 83), "thirds": (33, 66)}
 REFERENCES = """
 COPY (
     SELECT '/data/f' || (page * 8 // {pages}) AS path, page % ({pages} // 8 + 1) AS page FROM (
-        SELECT CASE WHEN r < 33 THEN (i // 3) % {pages}
-                    WHEN r < 66 THEN CAST(floor({pages} * pow(u, 4)) AS BIGINT) * 7919 % {pages}
+        SELECT CASE WHEN r < {scans} THEN ((i // 3) % ({pages} // 8) + (i // 1000 % 8) * ({pages} // 8)) % {pages}
+                    WHEN r < {ranked} THEN CAST(floor({pages} * pow(u, 4)) AS BIGINT) * 7919 % {pages}
                     ELSE hash(i * 7 + 3) % {pages} END AS page
         FROM (SELECT i, hash(i) % 100 AS r, (hash(i + 1000000007) % 1000000) / 1e6 AS u FROM range({refs}) t(i))
     )
@@ -108,25 +110,33 @@ class Bench:
         print(text, flush=True)
 
     def dataset(self, pages):
-        folder = pathlib.Path(self.args.work) / f"p{pages}-r{self.args.refs}"
+        folder = pathlib.Path(self.args.work) / f"{self.args.mix}-p{pages}-r{self.args.refs}"
         if not folder.exists():
             table = folder.with_suffix(".parquet")
-            duckdb.sql(REFERENCES.format(pages=pages, refs=self.args.refs, to=table))
+            scans, ranked = MIX[self.args.mix]
+            duckdb.sql(REFERENCES.format(pages=pages, refs=self.args.refs, to=table, scans=scans, ranked=ranked))
             subprocess.run([RELEASE / "pgtrace-ingest", table, "--to", folder, "--from", "parquet", "--partition-by", "uid,slice"],
                            check=True, stderr=subprocess.DEVNULL)
             table.unlink()
         return folder
 
-    def ours(self, dataset, sql, threads=None):
-        """Seconds of the whole command, and its rows."""
-        command = [RELEASE / "pgtrace-sql", dataset, "--format", "json", "--memory", self.args.memory,
-                   "--threads", str(threads or self.args.threads), "-c", sql]
-        start = time.perf_counter()
+    def session(self, dataset, threads, *more):
+        command = [RELEASE / "pgtrace-sql", dataset, "--format", "json", "--memory", self.args.memory, "--threads", str(threads or self.args.threads), *more]
         done = subprocess.run(command, capture_output=True, text=True)
-        took = time.perf_counter() - start
         if done.returncode:
-            sys.exit(f"{sql}\n{done.stderr}")
-        return took, [tuple(row.values()) for row in json.loads(done.stdout)]
+            sys.exit(f"{more}\n{done.stderr}")
+        return done
+
+    def rows(self, dataset, sql):
+        return [tuple(row.values()) for row in json.loads(self.session(dataset, None, "-c", sql).stdout)]
+
+    def times(self, dataset, sql, threads=None):
+        """Seconds of each of some runs in one session."""
+        with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+            script.write("\\timing on\n" + f"{sql};\n" * (self.args.rounds + 1))
+            script.flush()
+            said = self.session(dataset, threads, "-f", script.name).stderr
+        return [float(line.split()[-2]) for line in said.splitlines() if line.endswith(" s") and " rows in " in line]
 
 
 def same(ours, theirs):
@@ -147,10 +157,9 @@ def questions(bench, dataset, pages):
         if bench.args.only and name not in bench.args.only:
             continue
         ours, theirs = (sql.replace("{cut_end}", str(fill["cut_end"])).replace("{cut}", str(fill["cut"])) for sql in (ours, theirs))
-        mine, other = [], []
+        mine, other, rows = [], [], bench.rows(dataset, ours)
         for _ in range(bench.args.rounds):
-            took, rows = bench.ours(dataset, ours)
-            mine.append(took)
+            mine += bench.times(dataset, ours)
             start = time.perf_counter()
             expected = con.execute(theirs).fetchall()
             other.append(time.perf_counter() - start)
@@ -165,7 +174,7 @@ def curves(bench, dataset, pages):
         if bench.args.only and name not in bench.args.only:
             continue
         for threads in (1, 2):
-            took = min(bench.ours(dataset, sql, threads)[0] for _ in range(bench.args.rounds))
+            took = min(bench.times(dataset, sql, threads))
             bench.add(f"{name}, {pages} pages, {threads} threads", bench.args.refs / took / 1e6, "M refs/s",
                       at_least=least[threads] / 1e6 if threads in least and pages == bench.args.curve_pages else None)
 
@@ -176,7 +185,7 @@ def error(bench, dataset, pages):
         return
     curves = {}
     for view in ("mrc", "mrc_sampled(0.01)", "mrc_aet", "mrc_fixed(10000)"):
-        curves[view] = bench.ours(dataset, f"SELECT pages, miss_ratio FROM {view} ORDER BY pages")[1]
+        curves[view] = bench.rows(dataset, f"SELECT pages, miss_ratio FROM {view} ORDER BY pages")
     import bisect
     def at(curve, size):
         return curve[max(bisect.bisect_right(curve, (size, 2.0)) - 1, 0)][1]
@@ -193,6 +202,7 @@ def main():
     parser.add_argument("--refs", type=int)
     parser.add_argument("--pages", default="5000000,200000,1000000")
     parser.add_argument("--curve-pages", type=int, default=1_000_000)
+    parser.add_argument("--mix", choices=MIX, default="scans")
     parser.add_argument("--work")
     parser.add_argument("--only", type=lambda text: text.split(";"))
     parser.add_argument("--threads", type=int, default=2)
@@ -209,6 +219,9 @@ def main():
     try:
         for pages in map(int, args.pages.split(",")):
             dataset = bench.dataset(pages)
+            start = time.perf_counter()
+            bench.session(dataset, None, "-c", "SELECT 1")
+            bench.add(f"opening a session, {pages} pages", time.perf_counter() - start, "s")
             if pages != args.curve_pages:
                 questions(bench, dataset, pages)
             curves(bench, dataset, pages)

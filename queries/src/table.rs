@@ -152,6 +152,7 @@ impl ManifestTable {
         let mut file = PartitionedFile::new(String::new(), entry.bytes);
         file.object_meta.location = self.dataset.path_of(entry); // as it is: `new` would escape the '=' and '%' of the path again
         file.with_statistics(statistics(entry, &self.schema))
+            .with_extension(Arc::new(entry.clone())) // operators divide their work by it
     }
 
     /// The files in groups that are read one after the other, and the orders each group then has.

@@ -2,7 +2,10 @@
 
 /// What the references to one page say of its gaps. Two of them, over neighbouring stretches of the reference string,
 /// make one over both: so stretches can be worked on apart, and put on disk between.
+///
+/// One cache line each: a reference fetches one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(align(64))]
 pub struct Gaps {
     /// References; 0: the page was not referenced.
     pub refs: u64,

@@ -1,7 +1,8 @@
 //! Pages as small numbers: (object, page index) to an id that is an index of an array.
 //!
-//! What an analysis keeps of a page stands in arrays, one entry an id. Ids are given in the order in which pages
-//! first appear, so arrays grow with what was really referenced, not with address spaces.
+//! What an analysis keeps of a page stands in arrays, one entry an id. Where the pages of each object are known to lie
+//! close together, ids are positions and nothing is looked up. Else they are given in the order in which pages first
+//! appear, so that arrays grow with what was really referenced, not with address spaces.
 
 use std::collections::HashMap;
 
@@ -36,12 +37,43 @@ struct Entry {
 #[repr(align(64))]
 struct Ids([u32; BLOCK]);
 
+/// Pages of an object that may appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The object.
+    pub object_id: u64,
+    /// Its first page.
+    pub first: u64,
+    /// Its last page.
+    pub last: u64,
+}
+
+impl Extent {
+    /// Pages of it; at most `u64::MAX`.
+    pub fn pages(&self) -> u64 {
+        (self.last - self.first).saturating_add(1)
+    }
+}
+
+/// Ids of an object that has its own: page `first` has id `base`, and so on.
+#[derive(Clone, Copy)]
+struct Dense {
+    first: u64,
+    pages: u64,
+    base: u32,
+}
+
+/// Objects that are found without asking the map. A trace goes to and fro between a few.
+const RECENT: usize = 256;
+
 /// Gives pages their ids.
 pub struct PageIndex {
     objects: HashMap<u64, u32>,
     object_ids: Vec<u64>,
-    /// The object looked up last: references to one object come in runs.
-    recent: Option<(u64, u32)>,
+    /// Objects looked up lately, by a few bits of their hash: id, slot.
+    recent: Box<[(u64, u32); RECENT]>,
+    /// By slot of the object, for the first objects.
+    dense: Vec<Dense>,
     /// Open addressing, a power of two of entries, at most half of them taken.
     table: Vec<Entry>,
     blocks: Vec<Ids>,
@@ -65,7 +97,9 @@ pub fn mix(mut x: u64) -> u64 {
 /// A hash of a page that does not depend on the order of anything: the same in every run and on every machine.
 #[inline]
 pub fn page_hash(object_id: u64, page: u64) -> u64 {
-    mix(mix(object_id.wrapping_add(0x9E37_79B9_7F4A_7C15)) ^ page)
+    mix(object_id
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .wrapping_add(page))
 }
 
 impl PageIndex {
@@ -79,14 +113,38 @@ impl PageIndex {
         Self {
             objects: HashMap::new(),
             object_ids: Vec::new(),
-            recent: None,
+            recent: Box::new([(0, EMPTY); RECENT]),
+            dense: Vec::new(),
             table: vec![empty; 1 << 6],
             blocks: Vec::new(),
             pages: 0,
         }
     }
 
-    /// Distinct pages so far; ids are below it.
+    /// An index in which the pages of `extents` (one an object) have their ids from the start. `None`: they are too many
+    /// to have numbers.
+    pub fn dense(extents: &[Extent]) -> Option<Self> {
+        let mut index = Self::new();
+        for extent in extents {
+            let pages = extent.pages();
+            index.dense.push(Dense {
+                first: extent.first,
+                pages,
+                base: index.pages,
+            });
+            index.object(extent.object_id);
+            let after = u64::from(index.pages).checked_add(pages)?;
+            index.pages = u32::try_from(after).ok().filter(|pages| *pages < NONE)?;
+        }
+        Some(index)
+    }
+
+    /// Whether it was made of extents.
+    pub fn is_dense(&self) -> bool {
+        !self.dense.is_empty()
+    }
+
+    /// Ids are below it: distinct pages so far, and those of the extents it was made of.
     pub fn pages(&self) -> usize {
         self.pages as usize
     }
@@ -101,10 +159,15 @@ impl PageIndex {
         self.table.capacity() * size_of::<Entry>()
             + self.blocks.capacity() * size_of::<Ids>()
             + self.object_ids.capacity() * 40
+            + self.dense.capacity() * size_of::<Dense>()
     }
 
-    /// Bytes that it may take after `more` further pages, in the worst case: each in a block of its own.
+    /// Bytes that it may take after `more` further pages, in the worst case: each in a block of its own, except that the
+    /// pages of a dense index are those of its extents.
     pub fn bytes_after(&self, more: usize) -> usize {
+        if self.is_dense() {
+            return self.bytes();
+        }
         // Vectors double, from four entries on.
         let doubled = |len: usize, capacity: usize| {
             if len <= capacity {
@@ -123,17 +186,31 @@ impl PageIndex {
     /// Slot of an object: small numbers in the order in which objects appear.
     #[inline]
     pub fn object(&mut self, object_id: u64) -> u32 {
-        if let Some((id, slot)) = self.recent
-            && id == object_id
-        {
+        let at = (object_id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as usize % RECENT;
+        let (id, slot) = self.recent[at];
+        if id == object_id && slot != EMPTY {
             return slot;
         }
+        let slot = self.find_object(object_id);
+        self.recent[at] = (object_id, slot);
+        slot
+    }
+
+    /// Gives objects other ids, each its own.
+    pub fn rename(&mut self, name: impl Fn(u64) -> u64) {
+        self.object_ids.iter_mut().for_each(|id| *id = name(*id));
+        let slots = self.object_ids.iter().zip(0u32..);
+        self.objects = slots.map(|(id, slot)| (*id, slot)).collect();
+        self.recent = Box::new([(0, EMPTY); RECENT]);
+    }
+
+    #[cold]
+    fn find_object(&mut self, object_id: u64) -> u32 {
         let next = self.object_ids.len() as u32;
         let slot = *self.objects.entry(object_id).or_insert(next);
         if slot == next {
             self.object_ids.push(object_id);
         }
-        self.recent = Some((object_id, slot));
         slot
     }
 
@@ -147,6 +224,21 @@ impl PageIndex {
     /// Id of a page of the object with slot `object`.
     #[inline]
     pub fn id_in(&mut self, object: u32, page: u64) -> u32 {
+        match self.dense_id(object, page) {
+            Some(id) => id,
+            None => self.hashed_id(object, page),
+        }
+    }
+
+    /// The id of a page that has one from the start.
+    #[inline]
+    fn dense_id(&self, object: u32, page: u64) -> Option<u32> {
+        let dense = self.dense.get(object as usize)?;
+        let at = page.wrapping_sub(dense.first);
+        (at < dense.pages).then(|| dense.base + at as u32)
+    }
+
+    fn hashed_id(&mut self, object: u32, page: u64) -> u32 {
         let block = self.block(object, page >> BLOCK_BITS);
         let id = &mut self.blocks[block as usize].0[page as usize % BLOCK];
         if *id == NONE {
@@ -164,6 +256,9 @@ impl PageIndex {
 
     /// Id of a page that has one.
     pub fn get(&mut self, object: u32, page: u64) -> Option<u32> {
+        if let Some(id) = self.dense_id(object, page) {
+            return Some(id);
+        }
         let block = self.block(object, page >> BLOCK_BITS);
         let id = self.blocks[block as usize].0[page as usize % BLOCK];
         (id != NONE).then_some(id)
@@ -176,13 +271,18 @@ impl PageIndex {
         self.pages = self.pages.max(id + 1);
     }
 
-    /// Ids of all pages of `pages`, appended to `ids`; `object_ids` are their objects.
-    pub fn ids(&mut self, object_ids: &[u64], pages: &[u64], ids: &mut Vec<u32>) {
-        ids.extend(object_ids.iter().zip(pages).map(|(&o, &p)| self.id(o, p)));
+    /// All pages with their ids, in no order that means anything. Of a dense index: all of its extents' pages.
+    pub fn keys(&self) -> impl Iterator<Item = (u32, PageKey)> + '_ {
+        let dense = self.dense.iter().enumerate().flat_map(|(object, d)| {
+            (0..d.pages).map(move |i| {
+                let (object, page) = (object as u32, d.first + i);
+                (d.base + i as u32, PageKey { object, page })
+            })
+        });
+        dense.chain(self.hashed_keys())
     }
 
-    /// All pages with their ids, in no order that means anything.
-    pub fn keys(&self) -> impl Iterator<Item = (u32, PageKey)> + '_ {
+    fn hashed_keys(&self) -> impl Iterator<Item = (u32, PageKey)> + '_ {
         let taken = self.table.iter().filter(|e| e.object != EMPTY);
         taken.flat_map(|e| {
             let ids = self.blocks[e.block as usize].0.iter().enumerate();
@@ -199,9 +299,10 @@ impl PageIndex {
         })
     }
 
-    /// Forgets all pages and gives their memory back; objects keep their slots.
+    /// Forgets all pages and gives their memory back; objects keep their slots. It is not dense any more.
     pub fn clear_pages(&mut self) {
         let empty = Self::new();
+        self.dense = Vec::new();
         (self.table, self.blocks, self.pages) = (empty.table, empty.blocks, 0);
     }
 
@@ -266,6 +367,7 @@ fn place(object: u32, high: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 
@@ -284,6 +386,41 @@ mod tests {
                 index.keys().map(|(id, key)| ((index.objects()[key.object as usize], key.page), id)).collect();
             prop_assert_eq!(listed, known);
         }
+    }
+
+    #[test]
+    fn pages_of_extents_have_their_places() {
+        let extent = |object_id, first, last| Extent {
+            object_id,
+            first,
+            last,
+        };
+        let extents = [
+            extent(9, 100, 104),
+            extent(7, 0, 0),
+            extent(8, u64::MAX - 1, u64::MAX),
+        ];
+        let mut index = PageIndex::dense(&extents).unwrap();
+        assert_eq!(index.id(9, 102), 2);
+        assert_eq!(
+            (index.id(7, 0), index.id(8, u64::MAX), index.pages()),
+            (5, 7, 8)
+        );
+        // Others get numbers behind.
+        assert_eq!((index.id(7, 1), index.id(1, 5), index.id(7, 1)), (8, 9, 8));
+        let keys: HashMap<u32, (u64, u64)> = index
+            .keys()
+            .map(|(id, key)| (id, (index.objects()[key.object as usize], key.page)))
+            .collect();
+        assert_eq!(keys.len(), 10);
+        assert_eq!(
+            (keys[&0], keys[&7], keys[&9]),
+            ((9, 100), (8, u64::MAX), (1, 5))
+        );
+        assert!(PageIndex::dense(&[extent(1, 0, u64::MAX)]).is_none());
+        assert!(
+            PageIndex::dense(&[extent(1, 0, u64::from(u32::MAX) - 2), extent(2, 0, 9)]).is_none()
+        );
     }
 
     #[test]

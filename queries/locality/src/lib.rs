@@ -5,6 +5,7 @@
 
 pub mod gaps;
 pub mod index;
+pub mod order;
 pub mod patterns;
 pub mod phases;
 pub mod recency;

@@ -1,25 +1,34 @@
 //! The order of pages by their latest reference: how many were referenced since a given one.
 //!
-//! One bit a reference, set where a page's latest reference is; sums of set bits over 512 references, over 64 of
-//! those, and so on. A reference takes its page's old bit away and sets a new one at the end. The old bit's distance
+//! One bit a reference, set where a page's latest reference is; sums of set bits over 64 references, over 64 of
+//! those, over 16 of those, and so on. Sums above words are running ones within their group of 16, so that a rank reads
+//! one number a level; the 4096 references that are being filled have none yet: no rank asks for what follows them. A reference takes its page's old bit away and sets a new one at the end. The old bit's distance
 //! from the end, in set bits, is the reuse distance (Mattson et al. 1970, the tree of Bennett and Kruskal 1975 with
 //! popcount for its leaves). Positions are renumbered when they run out, so memory follows the number of pages,
 //! not the number of references.
 
-/// Bits of a leaf: a cache line.
-const LEAF: usize = 512;
-const LEAF_WORDS: usize = LEAF / 64;
-const FAN: usize = 64;
+/// Bits of a leaf: a word.
+const LEAF: usize = 64;
+/// Leaves of a group: a byte each, a cache line in all.
+const LEAVES: usize = 64;
+/// References of a group of leaves.
+const GROUP: usize = LEAF * LEAVES;
+/// Sums of a group, above.
+const FAN: usize = 16;
 /// Positions of a structure without pages.
-const LEAST: usize = LEAF * 8;
+const LEAST: usize = GROUP;
 
 /// Pages (by id) ordered by their latest reference.
 pub struct Recency {
     /// Position of a page's latest reference, by id; `NONE`: not in the order.
     latest: Vec<u32>,
     words: Vec<u64>,
-    /// Sums of set bits: of a leaf, of `FAN` leaves, ..
-    levels: Vec<Vec<u32>>,
+    /// Set bits of each word.
+    leaves: Vec<[u8; LEAVES]>,
+    /// Set bits of the groups of leaves that are before it in its group of `FAN`, then the same of those groups, ..
+    levels: Vec<Vec<[u32; FAN]>>,
+    /// Groups of leaves that the levels count: the first ones.
+    counted: usize,
     /// Position of the next reference.
     next: usize,
     live: usize,
@@ -39,12 +48,22 @@ impl Recency {
         let mut new = Self {
             latest: Vec::new(),
             words: Vec::new(),
+            leaves: Vec::new(),
             levels: Vec::new(),
+            counted: 0,
             next: 0,
             live: 0,
         };
         new.resize(LEAST);
         new
+    }
+
+    /// An order of pages with ids below `ids`.
+    pub fn of(ids: usize) -> Self {
+        Self {
+            latest: vec![NONE; ids],
+            ..Self::new()
+        }
     }
 
     /// Pages in the order.
@@ -56,21 +75,44 @@ impl Recency {
     pub fn bytes(&self) -> usize {
         self.latest.capacity() * 4
             + self.words.capacity() * 8
-            + self.levels.iter().map(|l| l.capacity() * 4).sum::<usize>()
+            + self.leaves.capacity() * LEAVES
+            + self
+                .levels
+                .iter()
+                .map(|level| level.capacity() * 4 * FAN)
+                .sum::<usize>()
     }
 
-    /// Bytes that it may take after `more` further pages, renumbering included.
-    pub fn bytes_after(&self, more: usize) -> usize {
-        let latest = (self.latest.len() + more).next_power_of_two();
+    /// Bytes that it may take after `more` further pages, renumbering included; `fixed`: their ids are known already.
+    pub fn bytes_after(&self, more: usize, fixed: bool) -> usize {
+        let latest = match fixed {
+            true => self.latest.capacity(),
+            false => (self.latest.len() + more).next_power_of_two(),
+        };
         let positions = capacity_for(self.live + more);
-        latest * 4 + 2 * (positions / 8 + positions / LEAF * 4 + positions / LEAF / 8)
+        latest * 4 + 2 * (positions / 8 + positions / LEAF * 2) + 4096
+    }
+
+    /// Reads what references to `ids` will want, all at once: the processor then waits for memory once, not once each.
+    #[inline]
+    pub fn fetch(&self, ids: &[u32]) {
+        let mut seen = 0;
+        for id in ids {
+            if let Some(&latest) = self.latest.get(*id as usize) {
+                seen ^= self.words.get(latest as usize / LEAF).copied().unwrap_or(0);
+            }
+        }
+        std::hint::black_box(seen);
     }
 
     /// References page `id`. Gives how many other pages were referenced since the last time; `None`: it is new.
     #[inline]
     pub fn reference(&mut self, id: u32) -> Option<u64> {
-        if self.next == self.words.len() * 64 {
+        if self.next == self.words.len() * LEAF {
             self.renumber();
+        }
+        if self.next / GROUP > self.counted {
+            self.count_group();
         }
         let at = id as usize;
         if at >= self.latest.len() {
@@ -111,20 +153,20 @@ impl Recency {
         self.latest.get(id as usize).copied().filter(|p| *p != NONE)
     }
 
-    /// Set bits up to `position`, itself included.
+    /// Set bits up to `position`, itself included. The sum of a group of leaves is over all of it, masked: which ones count no
+    /// processor foresees.
     #[inline]
     fn rank(&self, position: usize) -> usize {
-        let word = position / 64;
-        let mut count = (self.words[word] << (63 - position % 64)).count_ones() as usize;
-        let first = word / LEAF_WORDS * LEAF_WORDS;
-        count += self.words[first..word]
-            .iter()
-            .map(|w| w.count_ones() as usize)
-            .sum::<usize>();
-        let mut index = position / LEAF;
+        let leaf = position / LEAF;
+        let bits = self.words[leaf] << (LEAF - 1 - position % LEAF);
+        let mut count = bits.count_ones() as usize;
+        let before = (leaf % LEAVES) as u8;
+        let within = |i: u8, n: u8| if i < before { n } else { 0 };
+        let group = (0..).zip(&self.leaves[leaf / LEAVES]);
+        count += group.map(|(i, n)| u32::from(within(i, *n))).sum::<u32>() as usize;
+        let mut index = leaf / LEAVES;
         for level in &self.levels {
-            let first = index / FAN * FAN;
-            count += level[first..index].iter().sum::<u32>() as usize;
+            count += level[index / FAN][index % FAN] as usize;
             index /= FAN;
         }
         count
@@ -132,28 +174,52 @@ impl Recency {
 
     #[inline]
     fn change(&mut self, position: usize, set: bool) {
-        self.words[position / 64] ^= 1 << (position % 64);
+        let leaf = position / LEAF;
+        self.words[leaf] ^= 1 << (position % LEAF);
         let by = if set { 1u32 } else { u32::MAX };
-        let mut index = position / LEAF;
+        let count = &mut self.leaves[leaf / LEAVES][leaf % LEAVES];
+        *count = count.wrapping_add(by as u8);
+        if leaf / LEAVES < self.counted {
+            self.add(leaf / LEAVES, by);
+        }
+    }
+
+    /// Adds to the number of bits of a group of leaves.
+    #[inline]
+    fn add(&mut self, group: usize, by: u32) {
+        let mut index = group;
         for level in &mut self.levels {
-            level[index] = level[index].wrapping_add(by);
+            let before = (index % FAN) as u32;
+            for (i, count) in (0..).zip(&mut level[index / FAN]) {
+                *count = count.wrapping_add(if i > before { by } else { 0 });
+            }
             index /= FAN;
         }
     }
 
+    /// Lets the levels count the next group of leaves, which is full.
+    #[cold]
+    fn count_group(&mut self) {
+        let bits = self.leaves[self.counted]
+            .iter()
+            .map(|n| u32::from(*n))
+            .sum();
+        self.add(self.counted, bits);
+        self.counted += 1;
+    }
+
     /// Makes room for `positions`, all bits cleared.
     fn resize(&mut self, positions: usize) {
+        let leaves = positions.div_ceil(LEAF);
         self.words.clear();
-        self.words.resize(positions / 64, 0);
-        self.words.shrink_to(positions / 64);
+        self.words.resize(leaves, 0);
+        self.words.shrink_to(leaves);
+        self.leaves = vec![[0; LEAVES]; leaves.div_ceil(LEAVES)];
         self.levels.clear();
-        let mut count = positions / LEAF;
-        loop {
-            self.levels.push(vec![0; count]);
-            if count <= FAN {
-                return;
-            }
+        let mut count = leaves.div_ceil(LEAVES);
+        while count > 1 {
             count = count.div_ceil(FAN);
+            self.levels.push(vec![[0; FAN]; count]);
         }
     }
 
@@ -168,25 +234,19 @@ impl Recency {
             sum += word.count_ones();
         }
         for latest in self.latest.iter_mut().filter(|l| **l != NONE) {
-            let (word, bit) = (*latest as usize / 64, *latest % 64);
+            let (word, bit) = (*latest as usize / LEAF, *latest as usize % LEAF);
             *latest = before[word] + (self.words[word] & ((1 << bit) - 1)).count_ones();
         }
         drop(before);
         self.resize(capacity_for(self.live));
-        for position in 0..self.live / 64 {
-            self.words[position] = u64::MAX;
+        for (leaf, word) in self.words.iter_mut().enumerate() {
+            let bits = self.live.saturating_sub(leaf * LEAF).min(LEAF) as u32;
+            *word = u64::MAX.checked_shr(LEAF as u32 - bits).unwrap_or(0);
+            self.leaves[leaf / LEAVES][leaf % LEAVES] = bits as u8;
         }
-        if !self.live.is_multiple_of(64) {
-            self.words[self.live / 64] = (1 << (self.live % 64)) - 1;
-        }
-        let leaves = self
-            .words
-            .chunks(LEAF_WORDS)
-            .map(|leaf| leaf.iter().map(|w| w.count_ones()).sum());
-        let mut sums: Vec<u32> = leaves.collect();
-        for level in &mut self.levels {
-            level.copy_from_slice(&sums);
-            sums = sums.chunks(FAN).map(|group| group.iter().sum()).collect();
+        self.counted = 0;
+        while self.counted < self.live / GROUP {
+            self.count_group();
         }
         self.next = self.live;
     }

@@ -29,6 +29,34 @@ impl Distances {
         }
     }
 
+    /// Counts some at once: apart from what finds distances, so that the processor waits for all of their counts together.
+    /// First references count only if `first`.
+    #[inline]
+    pub fn add_all(&mut self, distances: &[Option<u64>], first: bool) {
+        let most = distances.iter().flatten().max().map_or(0, |d| *d as usize);
+        if most >= self.counts.len() {
+            self.counts.resize((most + 1).max(self.counts.len() * 2), 0);
+        }
+        for distance in distances {
+            match distance {
+                Some(d) => self.counts[*d as usize] += 1,
+                None => self.first += u64::from(first),
+            }
+        }
+    }
+
+    /// Adds what others counted.
+    pub fn merge(&mut self, others: &Distances) {
+        if self.counts.len() < others.counts.len() {
+            self.counts.resize(others.counts.len(), 0);
+        }
+        self.counts
+            .iter_mut()
+            .zip(&others.counts)
+            .for_each(|(count, more)| *count += more);
+        self.first += others.first;
+    }
+
     /// References counted.
     pub fn refs(&self) -> u64 {
         self.first + self.counts.iter().sum::<u64>()

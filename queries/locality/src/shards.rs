@@ -6,6 +6,7 @@
 use std::collections::BinaryHeap;
 
 use crate::index::{PageIndex, page_hash};
+use crate::order::PageOrder;
 use crate::recency::Recency;
 
 /// What a sample says of the curve.
@@ -26,6 +27,9 @@ pub struct Estimate {
 /// Weights by (estimated) distance. Up to 4096 exact, above in 2048 buckets an octave: finer than the estimate is.
 #[derive(Clone, Debug, Default)]
 struct Weights(Vec<f64>);
+
+/// References whose hashes are looked at together.
+const PART: usize = 1024;
 
 const FINE_BITS: u32 = 11;
 const FINE: u64 = 1 << FINE_BITS;
@@ -57,6 +61,16 @@ impl Weights {
         self.0[at] += weight;
     }
 
+    fn merge(&mut self, others: &Weights) {
+        if self.0.len() < others.0.len() {
+            self.0.resize(others.0.len(), 0.0);
+        }
+        self.0
+            .iter_mut()
+            .zip(&others.0)
+            .for_each(|(weight, more)| *weight += more);
+    }
+
     /// The curve of `refs` references, the rest of the weights being misses at any size.
     fn curve(&self, refs: f64) -> Vec<(u64, f64)> {
         let mut curve = Vec::new();
@@ -75,8 +89,11 @@ impl Weights {
 /// SHARDS-adj with a fixed rate: counts are corrected by the difference between the expected and the real number of
 /// sampled references, which belongs to the most popular pages, at distance 0.
 pub struct Shards {
-    index: PageIndex,
-    recency: Recency,
+    order: PageOrder,
+    /// Whether a page may have been referenced in an earlier stretch.
+    follows: bool,
+    /// Sampled pages that no stretch before this one can know.
+    pages: u64,
     weights: Weights,
     rate: f64,
     /// Pages with a hash up to this are sampled.
@@ -95,9 +112,15 @@ fn threshold(rate: f64) -> Option<u64> {
 impl Shards {
     /// A sampler; `None` when the rate is not in (0, 1].
     pub fn new(rate: f64) -> Option<Self> {
+        Self::of_stretch(rate, false)
+    }
+
+    /// A sampler of one of several stretches of the string; `follows`: others come before it.
+    pub fn of_stretch(rate: f64, follows: bool) -> Option<Self> {
         Some(Self {
-            index: PageIndex::new(),
-            recency: Recency::new(),
+            order: PageOrder::new(&[], follows),
+            follows,
+            pages: 0,
             weights: Weights::default(),
             rate,
             threshold: threshold(rate)?,
@@ -109,20 +132,70 @@ impl Shards {
     /// Takes a stretch of references.
     pub fn references(&mut self, object_ids: &[u64], pages: &[u64]) {
         self.refs += pages.len() as u64;
-        for (&object, &page) in object_ids.iter().zip(pages) {
-            if page_hash(object, page) <= self.threshold {
-                self.sampled += 1;
-                let id = self.index.id(object, page);
-                if let Some(distance) = self.recency.reference(id) {
-                    self.weights.add((distance as f64 / self.rate) as u64, 1.0);
+        let mut taken = [(0u64, 0u64); PART];
+        for (objects, pages) in object_ids.chunks(PART).zip(pages.chunks(PART)) {
+            // Few are sampled, and which ones no processor foresees: no branch here.
+            let mut count = 0;
+            for (&object, &page) in objects.iter().zip(pages) {
+                taken[count] = (object, page);
+                count += usize::from(page_hash(object, page) <= self.threshold);
+            }
+            self.take(&taken[..count]);
+        }
+    }
+
+    fn take(&mut self, taken: &[(u64, u64)]) {
+        self.sampled += taken.len() as u64;
+        let (objects, pages): (Vec<u64>, Vec<u64>) = taken.iter().copied().unzip();
+        let Self {
+            order,
+            weights,
+            rate,
+            follows,
+            pages: new,
+            ..
+        } = self;
+        order.references(&objects, &pages, |_, distances| {
+            for distance in distances {
+                match distance {
+                    Some(distance) => weights.add((*distance as f64 / *rate) as u64, 1.0),
+                    None => *new += u64::from(!*follows),
+                }
+            }
+        });
+    }
+
+    /// Puts stretches together, which are given in order; `None`: there are none.
+    pub fn join(stretches: Vec<Shards>) -> Option<Shards> {
+        let (mut orders, mut whole): (Vec<PageOrder>, Option<Shards>) = (Vec::new(), None);
+        for stretch in stretches {
+            orders.push(stretch.order);
+            let next = Shards {
+                order: PageOrder::new(&[], false),
+                ..stretch
+            };
+            match &mut whole {
+                None => whole = Some(next),
+                Some(first) => {
+                    first.weights.merge(&next.weights);
+                    first.refs += next.refs;
+                    first.sampled += next.sampled;
                 }
             }
         }
+        let mut whole = whole?;
+        PageOrder::join(&mut orders, |distance| match distance {
+            Some(distance) => whole
+                .weights
+                .add((distance as f64 / whole.rate) as u64, 1.0),
+            None => whole.pages += 1,
+        });
+        Some(whole)
     }
 
     /// Bytes taken.
     pub fn bytes(&self) -> usize {
-        self.index.bytes() + self.recency.bytes() + self.weights.0.capacity() * 8
+        self.order.bytes() + self.weights.0.capacity() * 8
     }
 
     /// The curve.
@@ -139,7 +212,7 @@ impl Shards {
             },
             refs: self.refs,
             sampled_refs: self.sampled,
-            sampled_pages: self.index.pages() as u64,
+            sampled_pages: self.pages,
             rate: self.rate,
         }
     }
@@ -320,6 +393,23 @@ mod tests {
         let mut fixed = FixedShards::new(1 << 20);
         fixed.references(&objects, &string);
         assert!(mean_error(&curve, &fixed.finish().curve, pages) < 1e-12);
+    }
+
+    #[test]
+    fn stretches_give_what_the_whole_gives() {
+        let string = zipf(50_000, 5000);
+        let objects: Vec<u64> = string.iter().map(|page| page % 3).collect();
+        let mut whole = Shards::new(0.2).unwrap();
+        whole.references(&objects, &string);
+        let cuts = [0, 100, 100, 20_000, 41_000, 50_000];
+        let stretches = cuts.windows(2).enumerate().map(|(n, cut)| {
+            let mut shards = Shards::of_stretch(0.2, n > 0).unwrap();
+            shards.references(&objects[cut[0]..cut[1]], &string[cut[0]..cut[1]]);
+            shards
+        });
+        let joined = Shards::join(stretches.collect()).unwrap();
+        assert_eq!(joined.finish(), whole.finish());
+        assert!(Shards::join(Vec::new()).is_none());
     }
 
     #[test]

@@ -18,13 +18,6 @@
 --   pages uint64: distinct pages referenced in it
 --   lost uint64: references lost in losses that overlap it
 CREATE VIEW working_set AS
-SELECT w.capture_id, w.from_ts, w.to_ts, w.from_seq, w.to_seq, w.refs, w.pages,
-       coalesce(l.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
-FROM _windows($condition, $window) w
-LEFT JOIN (
-    SELECT w.capture_id, w.from_seq, sum(l.count) AS lost
-    FROM (SELECT capture_id, count, from_ts, to_ts FROM losses WHERE count > 0) l
-    JOIN _windows($condition, $window) w ON w.capture_id = l.capture_id AND l.from_ts <= w.to_ts AND l.to_ts >= w.from_ts
-    GROUP BY w.capture_id, w.from_seq
-) l ON l.capture_id = w.capture_id AND l.from_seq = w.from_seq
-ORDER BY w.capture_id, w.from_seq;
+SELECT capture_id, from_ts, to_ts, from_seq, to_seq, refs, pages, lost
+FROM _windows($condition, $window)
+ORDER BY capture_id, from_seq;

@@ -26,17 +26,22 @@ use datafusion::physical_plan::{
     SendableRecordBatchStream,
 };
 use futures::StreamExt;
+use pgtrace_locality::index::Extent;
 
 use super::input::Source;
+use super::inputs::Inputs;
 use super::memory::Memory;
 use super::references::References;
 use super::{Operator, Output};
 
-/// An operator and where its references come from.
+/// An operator and where its references come from: plans of stretches that follow one another.
 #[derive(Debug)]
 pub(crate) struct OperatorExec {
     operator: Arc<dyn Operator>,
-    input: Arc<dyn ExecutionPlan>,
+    inputs: Vec<Arc<dyn ExecutionPlan>>,
+    /// The small table that it reads besides.
+    beside: Option<Arc<dyn ExecutionPlan>>,
+    extents: Arc<[Extent]>,
     projection: Option<Vec<usize>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -45,7 +50,9 @@ pub(crate) struct OperatorExec {
 impl OperatorExec {
     pub(crate) fn new(
         operator: Arc<dyn Operator>,
-        input: Arc<dyn ExecutionPlan>,
+        inputs: Vec<Arc<dyn ExecutionPlan>>,
+        beside: Option<Arc<dyn ExecutionPlan>>,
+        extents: Arc<[Extent]>,
         projection: Option<Vec<usize>>,
     ) -> Result<Self> {
         let schema = operator.schema();
@@ -61,7 +68,9 @@ impl OperatorExec {
         );
         Ok(Self {
             operator,
-            input,
+            inputs,
+            beside,
+            extents,
             projection,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -71,7 +80,17 @@ impl OperatorExec {
 
 impl DisplayAs for OperatorExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "OperatorExec: {:?}", self.operator)
+        write!(
+            f,
+            "OperatorExec: {:?}, {} stretches, {}",
+            self.operator,
+            self.inputs.len(),
+            if self.extents.is_empty() {
+                "pages hashed"
+            } else {
+                "pages in place"
+            }
+        )
     }
 }
 
@@ -85,11 +104,11 @@ impl ExecutionPlan for OperatorExec {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+        self.inputs.iter().chain(&self.beside).collect()
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::UnspecifiedDistribution]
+        vec![Distribution::UnspecifiedDistribution; self.children().len()]
     }
 
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
@@ -106,11 +125,13 @@ impl ExecutionPlan for OperatorExec {
             )
         };
         let order = LexRequirement::new(["capture_id", "seq"].into_iter().enumerate().map(column));
-        vec![order.map(OrderingRequirements::new)]
+        let mut orders = vec![order.map(OrderingRequirements::new); self.inputs.len()];
+        orders.extend(self.beside.iter().map(|_| None));
+        orders
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
+        vec![false; self.children().len()]
     }
 
     fn apply_expressions(
@@ -125,14 +146,17 @@ impl ExecutionPlan for OperatorExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.pop() {
-            Some(input) if children.is_empty() => Ok(Arc::new(Self::new(
-                Arc::clone(&self.operator),
-                input,
-                self.projection.clone(),
-            )?)),
-            _ => internal_err!("an operator has one input"),
+        if children.len() != self.children().len() {
+            return internal_err!("an operator keeps the number of its inputs");
         }
+        let beside = self.beside.as_ref().and_then(|_| children.pop());
+        Ok(Arc::new(Self::new(
+            Arc::clone(&self.operator),
+            children,
+            beside,
+            Arc::clone(&self.extents),
+            self.projection.clone(),
+        )?))
     }
 
     fn with_new_children(
@@ -152,21 +176,28 @@ impl ExecutionPlan for OperatorExec {
             return internal_err!("an operator has one output, not one numbered {partition}");
         }
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.operator.schema(), 2);
-        let source = Source {
-            plan: Arc::clone(&self.input),
+        let source = |plan: &Arc<dyn ExecutionPlan>| Source {
+            plan: Arc::clone(plan),
             context: Arc::clone(&context),
         };
-        let inputs = source.start()?;
+        let start = |plan| {
+            let source = source(plan);
+            let partitions = source.start()?;
+            Ok(References::new(source, partitions, self.operator.reads()))
+        };
+        let stretches = self.inputs.iter().map(start).collect::<Result<Vec<_>>>()?;
+        let mut inputs = Inputs::new(stretches, Arc::clone(&self.extents));
+        let beside = self.beside.as_ref().map(|plan| source(plan).start());
+        let beside = beside.transpose()?.unwrap_or_default();
         let memory = Memory::new(
             self.operator.name(),
             &context,
             SpillMetrics::new(&self.metrics, partition),
         );
         let (operator, to) = (Arc::clone(&self.operator), builder.tx());
-        let reads = self.operator.reads();
         builder.spawn_blocking(move || {
-            let mut input = References::new(source, inputs, reads);
-            operator.run(&mut input, &mut Output { to }, &memory)
+            inputs.read_beside(beside)?;
+            operator.run(&mut inputs, &mut Output { to }, &memory)
         });
         let (rows, schema) = (builder.build(), self.schema());
         let projected = projected(self.projection.clone(), Arc::clone(&schema));

@@ -9,14 +9,15 @@ use datafusion::execution::{SpillFile, TaskContext};
 use datafusion::physical_plan::metrics::SpillMetrics;
 use pgtrace_capture::units::show_binary;
 
-/// Operators of one plan that may fill their share before the whole is full.
-const SHARE: usize = 3;
+/// The share of all memory, in eighths, that operators may fill before they spill: what is above and below them in a
+/// plan needs the rest.
+const EIGHTHS: usize = 5;
 
 /// An operator's share of the pool, and where it may spill.
 pub(crate) struct Memory {
     reservation: MemoryReservation,
     context: Arc<TaskContext>,
-    /// Bytes beyond which it spills.
+    /// Bytes of the whole pool beyond which it spills.
     share: usize,
     name: &'static str,
     metrics: SpillMetrics,
@@ -32,7 +33,7 @@ impl Memory {
         // hold nothing while it works. So it takes what is free, and bounds itself.
         let consumer = MemoryConsumer::new(name);
         let share = match context.memory_pool().memory_limit() {
-            MemoryLimit::Finite(bytes) => bytes / SHARE,
+            MemoryLimit::Finite(bytes) => bytes / 8 * EIGHTHS,
             _ => usize::MAX,
         };
         Self {
@@ -44,6 +45,21 @@ impl Memory {
         }
     }
 
+    /// For another thread of the same operator.
+    pub(crate) fn beside(&self) -> Self {
+        Self::new(self.name, &self.context, self.metrics.clone())
+    }
+
+    /// Holds what `others` held, who hold nothing any more.
+    ///
+    /// # Errors
+    /// When somebody else was faster.
+    pub(crate) fn take_over(&self, others: Vec<Memory>) -> Result<()> {
+        let held = others.iter().map(|other| other.reservation.size()).sum();
+        drop(others);
+        self.need(held, "what was found")
+    }
+
     /// Notes for EXPLAIN ANALYZE that `rows` went to disk, in files of `bytes` altogether.
     pub(crate) fn spilled(&self, rows: usize, bytes: usize) {
         self.metrics.spill_file_count.add(1);
@@ -53,7 +69,9 @@ impl Memory {
 
     /// Holds `bytes` in all from now on. `false`: that is more than there is for one that can spill.
     pub(crate) fn hold(&self, bytes: usize) -> bool {
-        bytes <= self.share && self.reservation.try_resize(bytes).is_ok()
+        let more = bytes.saturating_sub(self.reservation.size());
+        let fits = more == 0 || self.context.memory_pool().reserved() + more <= self.share;
+        fits && self.reservation.try_resize(bytes).is_ok()
     }
 
     /// As [`Memory::hold`], where there is no other way than having it.

@@ -7,6 +7,8 @@
 mod curves;
 mod exec;
 mod input;
+mod inputs;
+mod losses;
 mod memory;
 mod names;
 mod page_gaps;
@@ -20,6 +22,7 @@ mod relation;
 mod reuse;
 mod sampled;
 mod spans;
+mod stretches;
 mod table;
 mod tally;
 mod texts;
@@ -38,8 +41,8 @@ use tokio::sync::mpsc::Sender;
 
 pub(crate) use self::plan::statement;
 
+use self::inputs::Inputs;
 use self::memory::Memory;
-use self::references::References;
 
 /// Rows of a batch that an operator gives.
 pub(crate) const BATCH: usize = 8192;
@@ -66,11 +69,21 @@ pub(crate) trait Operator: Debug + Send + Sync {
         None
     }
 
+    /// A small table that it wants whole besides, as SQL.
+    fn beside(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether it may read a capture in stretches, on several threads.
+    fn in_stretches(&self) -> bool {
+        false
+    }
+
     /// Reads `input` to its end and gives rows to `output`. Runs on a thread of its own, and may block.
     ///
     /// # Errors
     /// Those of the input, and memory that does not suffice.
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()>;
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()>;
 }
 
 /// Makes an operator of the arguments behind the first.
@@ -110,6 +123,13 @@ impl Output {
     /// Gives rows on. `false`: nobody wants more.
     pub(crate) fn give(&mut self, batch: RecordBatch) -> bool {
         batch.num_rows() == 0 || self.to.blocking_send(Ok(batch)).is_ok()
+    }
+
+    /// For another thread.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            to: self.to.clone(),
+        }
     }
 
     /// Whether nobody wants more.

@@ -11,11 +11,12 @@ use datafusion::common::{Result, ScalarValue};
 use pgtrace_locality::gaps::Gaps;
 use pgtrace_locality::index::PageKey;
 
+use super::inputs::Inputs;
 use super::memory::Memory;
 use super::names::Names;
 use super::pages::{PageTable, Summary};
-use super::pass::{Pass, each_capture};
-use super::references::{References, Rows};
+use super::pass::{Pass, Stretched, fold, in_stretches};
+use super::references::Rows;
 use super::texts::Texts;
 use super::{BATCH, Operator, Output, no_arguments, time};
 
@@ -31,6 +32,11 @@ struct PageGaps;
 
 impl Summary for Gaps {
     const WORDS: usize = Gaps::WORDS;
+
+    #[inline]
+    fn known(&self) -> bool {
+        self.refs > 0
+    }
 
     fn put(&self, words: &mut [Vec<u64>]) {
         words
@@ -78,10 +84,15 @@ impl Operator for PageGaps {
         &["capture_id", "object_id", "page", "path", "object_kind"]
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
-        each_capture(input, output, memory, |capture| Capture {
+    fn in_stretches(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
+        let extents = input.extents();
+        in_stretches(input, output, memory, |capture, _, memory| Capture {
             id: Arc::clone(capture),
-            table: PageTable::new(),
+            table: PageTable::new(&extents, memory),
             names: Names::default(),
             schema: self.schema(),
         })
@@ -104,13 +115,13 @@ impl Pass for Capture {
         memory: &Memory,
     ) -> Result<bool> {
         self.table.room(range.len(), memory, self.names.bytes())?;
-        for row in range {
-            let object = self.table.index.object(rows.object_id[row]);
-            self.names.meet(object, rows, row);
-            self.table
-                .state(object, rows.page[row])
-                .add(rows.seq[row], rows.ts[row]);
-        }
+        let (seqs, times) = (&rows.seq[range.clone()], &rows.ts[range.clone()]);
+        let (objects, pages) = (&rows.object_id[range.clone()], &rows.page[range.clone()]);
+        let names = &mut self.names;
+        self.table.references(objects, pages, |i, object, gaps| {
+            names.meet(object, rows, range.start + i);
+            gaps.add(seqs[i], times[i]);
+        });
         Ok(true)
     }
 
@@ -132,6 +143,20 @@ impl Pass for Capture {
             },
         )?;
         Ok(wanted && output.give(writer.batch()?))
+    }
+}
+
+impl Stretched for Capture {
+    fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
+        fold(stretches, |whole: &mut Self, later| {
+            let beside = whole.names.bytes() + later.names.bytes();
+            let mut join = |known: &mut Gaps, later: &Gaps| known.join(later);
+            let slots = whole
+                .table
+                .join(later.table, 0, memory, beside, &mut join)?;
+            whole.names.join(later.names, &slots);
+            Ok(())
+        })
     }
 }
 

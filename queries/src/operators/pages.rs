@@ -1,6 +1,7 @@
 //! What is known of each page, in memory as long as it fits, else on disk.
 //!
-//! When memory is full, what is known goes to disk, divided by a hash of the page, and the pages are forgotten: the
+//! Where it is known that pages lie close together, their places in an array are what numbers them, and nothing is looked
+//! up. When memory is full, what is known goes to disk, divided by a hash of the page, and the pages are forgotten: the
 //! next stretch of the reference string begins anew. At the end each division's parts are joined in order. So a pass
 //! over references takes a bounded amount of memory, reads its input once, and writes a page once a stretch.
 
@@ -13,15 +14,21 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use datafusion::common::Result;
-use pgtrace_locality::index::{PageIndex, PageKey, mix};
+use pgtrace_locality::index::{Extent, PageIndex, PageKey, page_hash};
 
 use super::BATCH;
 use super::memory::{Memory, SpillPath};
 
 /// What is kept of a page.
-pub(crate) trait Summary: Default + Copy {
+pub(crate) trait Summary: Default + Copy + Send {
+    /// Whether there was a reference to the page: false of the default.
+    fn known(&self) -> bool;
+
     /// 64-bit words that it takes in a file.
     const WORDS: usize;
+
+    /// Counts positions, if it has any, from one that is `by` earlier.
+    fn shift(&mut self, _by: u64) {}
 
     /// Appends its words.
     fn put(&self, words: &mut [Vec<u64>]);
@@ -40,6 +47,9 @@ const LEVELS: u32 = 5;
 /// Pages by which a table grows before it asks for memory again.
 const STEP: usize = 4096;
 
+/// Pages looked up together: what one needs from memory is fetched while another waits.
+const TOGETHER: usize = 64;
+
 /// Pages of one capture, with what is known of each.
 pub(crate) struct PageTable<S> {
     pub(crate) index: PageIndex,
@@ -47,12 +57,24 @@ pub(crate) struct PageTable<S> {
     /// Further pages that memory is held for.
     credit: usize,
     spilled: Option<Vec<Part>>,
+    /// By division, what other tables spilled before: the files, in order.
+    before: Vec<Vec<Closed>>,
     level: u32,
 }
 
 impl<S: Summary> PageTable<S> {
-    pub(crate) fn new() -> Self {
-        Self::at(0)
+    /// A table; `extents`: where the pages lie, if that is known.
+    pub(crate) fn new(extents: &[Extent], memory: &Memory) -> Self {
+        let dense = PageIndex::dense(extents).filter(|index| {
+            let bytes = index.pages() * size_of::<S>() + index.bytes();
+            index.is_dense() && memory.hold(bytes)
+        });
+        let mut table = Self::at(0);
+        if let Some(index) = dense {
+            table.states = vec![S::default(); index.pages()];
+            table.index = index;
+        }
+        table
     }
 
     fn at(level: u32) -> Self {
@@ -61,6 +83,7 @@ impl<S: Summary> PageTable<S> {
             states: Vec::new(),
             credit: 0,
             spilled: None,
+            before: Vec::new(),
             level,
         }
     }
@@ -92,7 +115,7 @@ impl<S: Summary> PageTable<S> {
 
     fn bytes_after(&self, more: usize) -> usize {
         let (pages, room) = (self.states.len() + more, self.states.capacity());
-        let states = if pages <= room {
+        let states = if pages <= room || self.index.is_dense() {
             room
         } else {
             pages.next_power_of_two()
@@ -108,11 +131,46 @@ impl<S: Summary> PageTable<S> {
     /// What is known of a page of the object with slot `object`.
     #[inline]
     pub(crate) fn state(&mut self, object: u32, page: u64) -> &mut S {
-        let id = self.index.id_in(object, page) as usize;
-        if id >= self.states.len() {
+        let id = self.id(object, page);
+        &mut self.states[id as usize]
+    }
+
+    #[inline]
+    fn id(&mut self, object: u32, page: u64) -> u32 {
+        let id = self.index.id_in(object, page);
+        if id as usize >= self.states.len() {
             self.states.push(S::default());
         }
-        &mut self.states[id]
+        id
+    }
+
+    /// Goes through references in order: `each` gets a reference's number, the slot of its object, and what is known of its
+    /// page.
+    #[inline]
+    pub(crate) fn references(
+        &mut self,
+        object_ids: &[u64],
+        pages: &[u64],
+        mut each: impl FnMut(usize, u32, &mut S),
+    ) {
+        let mut found = [(0u32, 0u32); TOGETHER];
+        let mut done = 0;
+        for (objects, pages) in object_ids.chunks(TOGETHER).zip(pages.chunks(TOGETHER)) {
+            let found = &mut found[..pages.len()];
+            for (found, (object, page)) in found.iter_mut().zip(objects.iter().zip(pages)) {
+                let object = self.index.object(*object);
+                *found = (object, self.id(object, *page));
+            }
+            // Independent reads: the processor waits for all of them at once.
+            let known = found
+                .iter()
+                .filter(|(_, id)| self.states[*id as usize].known());
+            std::hint::black_box(known.count());
+            for (i, (object, id)) in found.iter().enumerate() {
+                each(done + i, *object, &mut self.states[*id as usize]);
+            }
+            done += found.len();
+        }
     }
 
     /// Writes all pages to disk and forgets them.
@@ -124,15 +182,84 @@ impl<S: Summary> PageTable<S> {
                 .collect::<Result<Vec<_>>>()?,
         };
         let parts = self.spilled.insert(parts);
+        let mut pages = 0;
         for (id, key) in self.index.keys() {
-            let hash = mix(key.page ^ (u64::from(key.object) << 44)) >> (self.level * 5);
-            parts[hash as usize % PARTS].put(key, &self.states[id as usize])?;
+            let state = &self.states[id as usize];
+            if state.known() {
+                // Tables of other stretches, where the object has another slot, divide their pages in the same way.
+                let object = if self.level == 0 {
+                    0
+                } else {
+                    u64::from(key.object)
+                };
+                let hash = page_hash(object, key.page) >> (self.level * 5);
+                parts[hash as usize % PARTS].put(key, state)?;
+                pages += 1;
+            }
         }
-        let pages = self.states.len();
         memory.spilled(pages, pages * (S::WORDS + 2) * 8);
         self.index.clear_pages();
         self.states = Vec::new();
         Ok(())
+    }
+
+    /// Puts behind this table one of a later stretch of the string, whose positions are counted from `from`. Gives the slot
+    /// here of each object there.
+    ///
+    /// # Errors
+    /// When there is neither memory nor disk.
+    pub(crate) fn join(
+        &mut self,
+        mut later: Self,
+        from: u64,
+        memory: &Memory,
+        beside: usize,
+        join: Join<'_, S>,
+    ) -> Result<Arc<[u32]>> {
+        let objects = later.index.objects().iter();
+        let slots: Arc<[u32]> = objects.map(|id| self.index.object(*id)).collect();
+        if self.index.is_dense()
+            && later.index.is_dense()
+            && self.states.len() == later.states.len()
+        {
+            // Both are of the same extents.
+            for (known, mut later) in self.states.iter_mut().zip(later.states) {
+                if later.known() {
+                    later.shift(from);
+                    join(known, &later);
+                }
+            }
+            return Ok(slots);
+        }
+        if later.spilled.is_some() {
+            later.spill(memory)?;
+            self.spill(memory)?;
+            self.before.resize_with(PARTS, Vec::new);
+            let parts = |table: &mut Self| table.spilled.take().into_iter().flatten();
+            let (mine, theirs) = (parts(self), parts(&mut later));
+            for ((before, mine), theirs) in self.before.iter_mut().zip(mine).zip(theirs) {
+                before.push(Closed {
+                    file: mine.close()?,
+                    slots: None,
+                    from: 0,
+                });
+                before.push(Closed {
+                    file: theirs.close()?,
+                    slots: Some(Arc::clone(&slots)),
+                    from,
+                });
+            }
+            return Ok(slots);
+        }
+        for (id, key) in later.index.keys() {
+            let mut state = later.states[id as usize];
+            if state.known() {
+                state.shift(from);
+                self.room(1, memory, later.bytes_after(0) + beside)?;
+                join(self.state(slots[key.object as usize], key.page), &state);
+            }
+        }
+        Ok(slots)
     }
 
     /// Gives each page to `each`, once. `false` from it: no more are wanted.
@@ -146,38 +273,59 @@ impl<S: Summary> PageTable<S> {
         join: Join<'_, S>,
         each: &mut dyn FnMut(PageKey, &S) -> Result<bool>,
     ) -> Result<bool> {
-        if self.spilled.is_some() {
-            self.spill(memory)?;
-        }
-        let Some(parts) = self.spilled.take() else {
+        if self.spilled.is_none() && self.before.is_empty() {
             for (id, key) in self.index.keys() {
-                if !each(key, &self.states[id as usize])? {
+                let state = &self.states[id as usize];
+                if state.known() && !each(key, state)? {
                     return Ok(false);
                 }
             }
             return Ok(true);
-        };
-        drop(self.index);
+        }
+        self.spill(memory)?;
+        let mut divisions = std::mem::take(&mut self.before);
+        divisions.resize_with(PARTS, Vec::new);
         // All are closed first: their buffers are free for what is read now.
-        let files = parts
-            .into_iter()
-            .map(Part::close)
-            .collect::<Result<Vec<_>>>()?;
-        for file in files {
+        for (division, part) in divisions
+            .iter_mut()
+            .zip(self.spilled.take().into_iter().flatten())
+        {
+            division.push(Closed {
+                file: part.close()?,
+                slots: None,
+                from: 0,
+            });
+        }
+        drop(self.index);
+        for division in divisions {
             let mut table = Self::at(self.level + 1);
-            read(&file, |key, state: &S| {
-                table.room(1, memory, beside)?;
-                let known = table.state(key.object, key.page);
-                join(known, state);
-                Ok(())
-            })?;
-            drop(file);
+            for Closed { file, slots, from } in division {
+                read(&file, |mut key, mut state: S| {
+                    state.shift(from);
+                    if let Some(slots) = &slots {
+                        key.object = slots[key.object as usize];
+                    }
+                    table.room(1, memory, beside)?;
+                    let known = table.state(key.object, key.page);
+                    join(known, &state);
+                    Ok(())
+                })?;
+            }
             if !table.finish(memory, beside, join, each)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+}
+
+/// A division's file, written to its end.
+struct Closed {
+    file: SpillPath,
+    /// Slots of the objects here, by slot there; `None`: the same.
+    slots: Option<Arc<[u32]>>,
+    /// What its positions are counted from.
+    from: u64,
 }
 
 /// One division on disk.
@@ -240,7 +388,7 @@ impl Part {
 
 fn read<S: Summary>(
     file: &SpillPath,
-    mut each: impl FnMut(PageKey, &S) -> Result<()>,
+    mut each: impl FnMut(PageKey, S) -> Result<()>,
 ) -> Result<()> {
     let reader = StreamReader::try_new(
         BufReader::with_capacity(BATCH, File::open(file.path()?)?),
@@ -258,7 +406,7 @@ fn read<S: Summary>(
                 object: *object as u32,
                 page: *page,
             };
-            each(key, &S::take(&|word| columns[word + 2][row]))?;
+            each(key, S::take(&|word| columns[word + 2][row]))?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One pass over the references of each capture in turn.
+//! One pass over the references of each capture in turn, or several passes side by side, each over a stretch of them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 
 use super::Output;
+use super::inputs::Inputs;
 use super::memory::Memory;
 use super::references::{References, Rows};
 
@@ -35,7 +36,7 @@ pub(crate) trait Pass {
 /// # Errors
 /// Those of the passes and of the input.
 pub(crate) fn each_capture<P: Pass>(
-    input: &mut References,
+    input: &mut Inputs,
     output: &mut Output,
     memory: &Memory,
     begin: impl Fn(&Arc<str>) -> P,
@@ -61,4 +62,110 @@ pub(crate) fn each_capture<P: Pass>(
         }
     }
     Ok(())
+}
+
+/// A pass that can be made in stretches, each on a thread of its own.
+pub(crate) trait Stretched: Pass + Send {
+    /// Puts stretches together, which are given in order and are at least one. `None`: it takes one pass over all of them.
+    ///
+    /// # Errors
+    /// Memory or disk that does not suffice.
+    fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>>
+    where
+        Self: Sized;
+}
+
+/// Puts stretches together, one behind the other.
+///
+/// # Errors
+/// Those of `join`.
+pub(crate) fn fold<P>(
+    stretches: Vec<P>,
+    mut join: impl FnMut(&mut P, P) -> Result<()>,
+) -> Result<Option<P>> {
+    let mut stretches = stretches.into_iter();
+    let Some(mut whole) = stretches.next() else {
+        return Ok(None);
+    };
+    stretches.try_for_each(|later| join(&mut whole, later))?;
+    Ok(Some(whole))
+}
+
+/// As [`each_capture`], on as many threads as the input has stretches. `begin` also gets whether the pass is over a
+/// stretch that follows others; what it gives then waits until they are put together.
+///
+/// # Errors
+/// Those of the passes and of the input.
+pub(crate) fn in_stretches<P: Stretched>(
+    inputs: &mut Inputs,
+    output: &mut Output,
+    memory: &Memory,
+    begin: impl Fn(&Arc<str>, Place, &Memory) -> P + Sync,
+) -> Result<()> {
+    let count = inputs.stretches.len();
+    if count > 1 {
+        let parts: Vec<Memory> = (0..count).map(|_| memory.beside()).collect();
+        let passes = std::thread::scope(|scope| {
+            let stretches = inputs.stretches.iter_mut().zip(&parts).enumerate();
+            let threads: Vec<_> = stretches
+                .map(|(i, (input, memory))| {
+                    let (begin, mut output) = (&begin, output.another());
+                    let place = if i == 0 { Place::First } else { Place::Later };
+                    scope.spawn(move || {
+                        one(input, &mut output, memory, |capture| {
+                            begin(capture, place, memory)
+                        })
+                    })
+                })
+                .collect();
+            let ended = threads.into_iter().map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            ended.collect::<Result<Vec<_>>>()
+        })?;
+        if output.closed() {
+            return Ok(());
+        }
+        memory.take_over(parts)?;
+        let passes: Vec<P> = passes.into_iter().flatten().collect();
+        if passes.is_empty() {
+            return Ok(());
+        }
+        if let Some(whole) = P::join(passes, memory)? {
+            return whole.end(output, memory).map(|_| ());
+        }
+        inputs.again()?;
+    }
+    each_capture(inputs, output, memory, |capture| {
+        begin(capture, Place::Whole, memory)
+    })
+}
+
+/// Where in the string a pass is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It sees all of it.
+    Whole,
+    /// It sees the first of several stretches.
+    First,
+    /// It sees a later one.
+    Later,
+}
+
+/// A pass over one stretch; `None`: there is nothing in it, or nobody wants more.
+fn one<P: Pass>(
+    input: &mut References,
+    output: &mut Output,
+    memory: &Memory,
+    begin: impl Fn(&Arc<str>) -> P,
+) -> Result<Option<P>> {
+    let mut pass = None;
+    while let Some(at) = input.next()? {
+        let pass = pass.get_or_insert_with(|| begin(input.capture(&at)));
+        if !pass.stretch(input.rows(&at), at.range.clone(), output, memory)? || output.closed() {
+            return Ok(None);
+        }
+    }
+    Ok(pass)
 }

@@ -8,9 +8,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use pgtrace_locality::patterns::{Report, Verdict};
 
+use super::inputs::Inputs;
 use super::memory::Memory;
 use super::pass::{Pass, each_capture};
-use super::references::{References, Rows, text};
+use super::references::{Rows, text};
 use super::texts::Texts;
 use super::touches::{self, Objects};
 use super::windows::Length;
@@ -110,7 +111,7 @@ impl Operator for Patterns {
         }
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
         each_capture(input, output, memory, |capture| Capture {
             id: Arc::clone(capture),
             length: self.0,

@@ -10,9 +10,10 @@ use datafusion::common::{Result, ScalarValue, plan_err};
 use pgtrace_locality::index::page_hash;
 use pgtrace_locality::phases::{PageSetBuilder, Phase, Phases, SET_BOUND, Window, dominant};
 
+use super::inputs::Inputs;
 use super::memory::Memory;
 use super::pass::{Pass, each_capture};
-use super::references::{References, Rows};
+use super::references::Rows;
 use super::texts::Texts;
 use super::touches::{self, Objects};
 use super::{BATCH, Operator, Output};
@@ -67,7 +68,7 @@ impl Operator for PhasesOf {
         &["capture_id", "upid"]
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
         each_capture(input, output, memory, |capture| Capture {
             id: Arc::clone(capture),
             refs: self.0,

@@ -9,7 +9,7 @@ use arrow::array::{
     Array, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray,
     UInt64Array,
 };
-use arrow::buffer::ScalarBuffer;
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, Int32Type, TimestampNanosecondType, UInt32Type, UInt64Type,
 };
@@ -29,12 +29,54 @@ pub(crate) struct Rows {
     pub(crate) pid: ScalarBuffer<u32>,
     pub(crate) tid: ScalarBuffer<u32>,
     pub(crate) ip: Option<UInt64Array>,
-    pub(crate) access: Option<DictionaryArray<Int32Type>>,
+    pub(crate) access: Option<Coded<Done>>,
     pub(crate) path: Option<DictionaryArray<Int32Type>>,
     pub(crate) object_kind: Option<DictionaryArray<Int32Type>>,
     pub(crate) comm: Option<DictionaryArray<Int32Type>>,
-    pub(crate) event: Option<DictionaryArray<Int32Type>>,
+    /// Whether the event is a fault.
+    pub(crate) fault: Option<Coded<bool>>,
     pub(crate) major: Option<BooleanArray>,
+}
+
+/// What was done to a page, as the column `access` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Read,
+    Write,
+    Exec,
+    Unknown,
+}
+
+/// A dictionary column as few values: the value of each text is found once a batch.
+#[derive(Debug)]
+pub(crate) struct Coded<T> {
+    keys: ScalarBuffer<i32>,
+    nulls: Option<NullBuffer>,
+    codes: Vec<T>,
+    none: T,
+}
+
+impl<T: Copy> Coded<T> {
+    fn new(column: &DictionaryArray<Int32Type>, code: impl Fn(&str) -> T, none: T) -> Self {
+        let texts = column.values().as_string_opt::<i32>();
+        let codes = texts.into_iter().flat_map(|texts| texts.iter());
+        Self {
+            keys: column.keys().values().clone(),
+            nulls: column.nulls().cloned(),
+            codes: codes.map(|text| text.map_or(none, &code)).collect(),
+            none,
+        }
+    }
+
+    /// The value of a row; of null, `none`.
+    #[inline]
+    pub(crate) fn of(&self, row: usize) -> T {
+        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            return self.none;
+        }
+        let code = self.codes.get(self.keys[row] as usize);
+        code.copied().unwrap_or(self.none)
+    }
 }
 
 /// A text of a dictionary column; `None`: null.
@@ -84,11 +126,22 @@ impl Rows {
                         .and_then(|c| c.as_primitive_opt())
                         .cloned()
                 }
-                "access" => rows.access = texts(),
+                "access" => {
+                    let done = |text: &str| match text {
+                        "read" => Done::Read,
+                        "write" => Done::Write,
+                        "exec" => Done::Exec,
+                        _ => Done::Unknown,
+                    };
+                    rows.access = texts().map(|column| Coded::new(&column, done, Done::Unknown));
+                }
                 "path" => rows.path = texts(),
                 "object_kind" => rows.object_kind = texts(),
                 "comm" => rows.comm = texts(),
-                "event" => rows.event = texts(),
+                "event" => {
+                    let fault = |text: &str| text == "fault";
+                    rows.fault = texts().map(|column| Coded::new(&column, fault, false));
+                }
                 "major" => {
                     rows.major = batch
                         .column_by_name(name)

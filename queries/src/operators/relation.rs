@@ -10,9 +10,10 @@ use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{Expr, col, lit};
 use pgtrace_locality::relation::Relations;
 
+use super::inputs::Inputs;
 use super::memory::Memory;
 use super::pass::{Pass, each_capture};
-use super::references::{References, Rows, text};
+use super::references::{Rows, text};
 use super::texts::Texts;
 use super::{Operator, Output};
 
@@ -118,7 +119,7 @@ impl Operator for Relation {
         Some(is(a).or(is(b)))
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
         let top = match self {
             Relation::Pair(_) => HashMap::new(),
             Relation::Matrix(top) => {
@@ -188,7 +189,7 @@ impl Pass for Count {
 
 /// The objects with the most references of each capture, the most referenced first.
 fn most_referenced(
-    input: &mut References,
+    input: &mut Inputs,
     output: &mut Output,
     memory: &Memory,
     top: usize,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
-use pgtrace_locality::index::PageIndex;
-use pgtrace_locality::recency::Recency;
+use pgtrace_locality::order::PageOrder;
 use pgtrace_locality::reuse::Distances;
 
+use super::inputs::Inputs;
 use super::memory::Memory;
-use super::pass::{Pass, each_capture};
-use super::references::{References, Rows};
+use super::pass::{Pass, Place, Stretched, in_stretches};
+use super::references::Rows;
 use super::texts::Texts;
 use super::{BATCH, Operator, Output, no_arguments};
 
@@ -82,23 +82,32 @@ impl Operator for Reuse {
         &["object_id", "page"]
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
-        each_capture(input, output, memory, |capture| Capture {
-            reuse: *self,
-            index: PageIndex::new(),
-            recency: Recency::new(),
-            counted: Distances::default(),
-            credit: 0,
-            rows: Numbers::new(Arc::clone(capture), self.schema()),
+    fn in_stretches(&self) -> bool {
+        // Single distances are given in order, with those of references whose predecessor is in another stretch.
+        *self != Reuse::Distances
+    }
+
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
+        let extents = input.extents();
+        in_stretches(input, output, memory, |capture, place, memory| {
+            let fits = memory.hold(PageOrder::bytes_of(&extents));
+            Capture {
+                reuse: *self,
+                order: PageOrder::new(if fits { &extents } else { &[] }, place == Place::Later),
+                counted: Distances::default(),
+                place,
+                credit: 0,
+                rows: Numbers::new(Arc::clone(capture), self.schema()),
+            }
         })
     }
 }
 
 struct Capture {
     reuse: Reuse,
-    index: PageIndex,
-    recency: Recency,
+    order: PageOrder,
     counted: Distances,
+    place: Place,
     /// Further pages that memory is held for.
     credit: usize,
     rows: Numbers,
@@ -108,14 +117,14 @@ impl Capture {
     /// Holds memory for `more` pages. There is no cheaper way to exact distances than to know all pages.
     fn room(&mut self, more: usize, memory: &Memory) -> Result<()> {
         if self.credit < more {
-            let step = more.max(self.index.pages() / 32).max(4096);
-            let pages = self.index.pages() + step;
+            let step = more.max(self.order.pages() / 32).max(4096);
+            let pages = self.order.pages() + step;
             let counted = if self.reuse == Reuse::Distances {
                 0
             } else {
                 pages.next_power_of_two() * 8
             };
-            let bytes = self.index.bytes_after(step) + self.recency.bytes_after(step) + counted;
+            let bytes = self.order.bytes_after(step) + counted;
             memory.need(bytes, &format!("the order of {pages} pages"))?;
             self.credit = step;
         }
@@ -133,17 +142,23 @@ impl Pass for Capture {
         memory: &Memory,
     ) -> Result<bool> {
         self.room(range.len(), memory)?;
-        let each = self.reuse == Reuse::Distances;
-        for row in range {
-            let (object_id, page) = (rows.object_id[row], rows.page[row]);
-            let id = self.index.id(object_id, page);
-            let distance = self.recency.reference(id);
-            if !each {
-                self.counted.add(distance);
-                continue;
-            }
-            self.rows
-                .add(&[Some(rows.seq[row]), Some(object_id), Some(page), distance]);
+        if self.reuse != Reuse::Distances {
+            let (counted, later) = (&mut self.counted, self.place == Place::Later);
+            let (objects, pages) = (&rows.object_id[range.clone()], &rows.page[range]);
+            self.order.references(objects, pages, |_, distances| {
+                counted.add_all(distances, !later);
+            });
+            return Ok(true);
+        }
+        for from in range.clone().step_by(BATCH) {
+            let part = from..(from + BATCH).min(range.end);
+            let (objects, pages) = (&rows.object_id[part.clone()], &rows.page[part.clone()]);
+            let (seqs, rows) = (&rows.seq[part], &mut self.rows);
+            self.order.references(objects, pages, |first, distances| {
+                for (i, distance) in (first..).zip(distances) {
+                    rows.add(&[Some(seqs[i]), Some(objects[i]), Some(pages[i]), *distance]);
+                }
+            });
             if self.rows.full() && !output.give(self.rows.batch()?) {
                 return Ok(false);
             }
@@ -177,6 +192,29 @@ impl Pass for Capture {
             }
         }
         Ok(output.give(self.rows.batch()?))
+    }
+}
+
+impl Stretched for Capture {
+    fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
+        let (mut orders, mut whole) = (Vec::new(), None);
+        let mut pages = 0;
+        for stretch in stretches {
+            pages += stretch.order.pages();
+            orders.push(stretch.order);
+            let first = whole.get_or_insert(Capture {
+                order: PageOrder::new(&[], false),
+                counted: Distances::default(),
+                ..stretch
+            });
+            first.counted.merge(&stretch.counted);
+        }
+        let bytes: usize = orders.iter().map(PageOrder::bytes).sum();
+        memory.need(bytes + pages * 24, "the orders of stretches")?;
+        if let Some(whole) = &mut whole {
+            PageOrder::join(&mut orders, |distance| whole.counted.add(distance));
+        }
+        Ok(whole)
     }
 }
 

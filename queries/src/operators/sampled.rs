@@ -9,9 +9,10 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, ScalarValue, plan_err};
 use pgtrace_locality::shards::{Estimate, FixedShards, Shards};
 
+use super::inputs::Inputs;
 use super::memory::Memory;
-use super::pass::{Pass, each_capture};
-use super::references::{References, Rows};
+use super::pass::{Pass, Place, Stretched, in_stretches};
+use super::references::Rows;
 use super::{Operator, Output, curves};
 
 pub(crate) const NAME: &str = "_sampled_misses";
@@ -56,11 +57,16 @@ impl Operator for Sample {
         &["object_id", "page"]
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
-        each_capture(input, output, memory, |capture| {
+    fn in_stretches(&self) -> bool {
+        // The rate of a fixed number of pages follows from all references before.
+        matches!(self, Sample::Rate(_))
+    }
+
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
+        in_stretches(input, output, memory, |capture, place, _| {
             let sampler = match *self {
                 // The rate was tried when the operator was made.
-                Sample::Rate(rate) => Shards::new(rate)
+                Sample::Rate(rate) => Shards::of_stretch(rate, place == Place::Later)
                     .map_or_else(|| Sampler::Fixed(FixedShards::new(1)), Sampler::Rate),
                 Sample::Pages(pages) => Sampler::Fixed(FixedShards::new(pages)),
             };
@@ -128,5 +134,35 @@ impl Pass for Capture {
             &curve,
             &[refs, sampled_refs, sampled_pages],
         )
+    }
+}
+
+impl Stretched for Capture {
+    fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
+        let (mut samplers, mut bytes, mut first) = (Vec::new(), 0, None);
+        for Capture {
+            id,
+            sampler,
+            schema,
+        } in stretches
+        {
+            let Sampler::Rate(shards) = sampler else {
+                return Ok(None);
+            };
+            bytes += shards.bytes();
+            samplers.push(shards);
+            first.get_or_insert((id, schema));
+        }
+        memory.need(
+            bytes + bytes / 2 + SLACK,
+            "the sampled pages (a lower rate takes less)",
+        )?;
+        Ok(Shards::join(samplers)
+            .zip(first)
+            .map(|(shards, (id, schema))| Capture {
+                id,
+                sampler: Sampler::Rate(shards),
+                schema,
+            }))
     }
 }

@@ -7,10 +7,11 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, ScalarValue};
 use pgtrace_locality::spans::{self, Spans};
 
+use super::inputs::Inputs;
 use super::memory::Memory;
 use super::pages::{PageTable, Summary};
-use super::pass::{Pass, each_capture};
-use super::references::{References, Rows};
+use super::pass::{Pass, Stretched, fold, in_stretches};
+use super::references::Rows;
 use super::{Operator, Output, curves, no_arguments};
 
 pub(crate) const WORKING_SET_CURVE: &str = "_working_set_curve";
@@ -51,11 +52,16 @@ impl Operator for Curve {
         &["object_id", "page"]
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
-        each_capture(input, output, memory, |capture| Capture {
+    fn in_stretches(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
+        let extents = input.extents();
+        in_stretches(input, output, memory, |capture, _, memory| Capture {
             id: Arc::clone(capture),
             curve: *self,
-            table: PageTable::new(),
+            table: PageTable::new(&extents, memory),
             spans: Spans::default(),
             refs: 0,
             schema: self.schema(),
@@ -70,8 +76,30 @@ struct Ends {
     last: u64,
 }
 
+impl Ends {
+    /// Puts what a later stretch says behind this; the gap between them goes to `across`.
+    fn join(&mut self, later: &Ends, across: &mut Spans) {
+        if self.last == 0 {
+            *self = *later;
+        } else {
+            across.add(later.first - self.last);
+            self.last = later.last;
+        }
+    }
+}
+
 impl Summary for Ends {
     const WORDS: usize = 2;
+
+    #[inline]
+    fn known(&self) -> bool {
+        self.last > 0
+    }
+
+    fn shift(&mut self, by: u64) {
+        self.first += by;
+        self.last += by;
+    }
 
     fn put(&self, words: &mut [Vec<u64>]) {
         words[0].push(self.first);
@@ -105,17 +133,19 @@ impl Pass for Capture {
         memory: &Memory,
     ) -> Result<bool> {
         self.table.room(range.len(), memory, size_of::<Spans>())?;
-        for row in range {
-            self.refs += 1;
-            let object = self.table.index.object(rows.object_id[row]);
-            let ends = self.table.state(object, rows.page[row]);
+        let (objects, pages) = (&rows.object_id[range.clone()], &rows.page[range]);
+        let Self {
+            table, spans, refs, ..
+        } = self;
+        table.references(objects, pages, |_, _, ends| {
+            *refs += 1;
             if ends.last == 0 {
-                ends.first = self.refs;
+                ends.first = *refs;
             } else {
-                self.spans.add(self.refs - ends.last);
+                spans.add(*refs - ends.last);
             }
-            ends.last = self.refs;
-        }
+            ends.last = *refs;
+        });
         Ok(true)
     }
 
@@ -126,16 +156,9 @@ impl Pass for Capture {
             mut spans,
             ..
         } = self;
-        // Gaps from one stretch to the next, and what follows the last reference to a page.
+        // Gaps across what was spilled, and what follows the last reference to a page.
         let (mut across, mut after) = (Spans::default(), Spans::default());
-        let mut join = |known: &mut Ends, later: &Ends| {
-            if known.last == 0 {
-                *known = *later;
-            } else {
-                across.add(later.first - known.last);
-                known.last = later.last;
-            }
-        };
+        let mut join = |known: &mut Ends, later: &Ends| known.join(later, &mut across);
         table.finish(memory, 0, &mut join, &mut |_, ends| {
             match self.curve {
                 Curve::WorkingSet => after.add(refs + 1 - ends.last),
@@ -150,5 +173,19 @@ impl Pass for Capture {
             Curve::Aet => spans::aet_curve(&spans),
         };
         curves::give(output, &self.schema, &self.id, &curve, &[refs])
+    }
+}
+
+impl Stretched for Capture {
+    fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
+        fold(stretches, |whole: &mut Self, later| {
+            let mut join = |known: &mut Ends, ends: &Ends| known.join(ends, &mut whole.spans);
+            whole
+                .table
+                .join(later.table, whole.refs, memory, 0, &mut join)?;
+            whole.spans.merge(&later.spans);
+            whole.refs += later.refs;
+            Ok(())
+        })
     }
 }

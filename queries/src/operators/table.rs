@@ -13,7 +13,10 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::range::SeqRange;
+
 use super::exec::OperatorExec;
+use super::stretches::Files;
 use super::{Make, Operator, plan};
 
 /// A function of SQL that gives an operator's rows.
@@ -47,7 +50,15 @@ impl TableFunctionImpl for Function {
         if let Some(only) = operator.takes_only() {
             input = LogicalPlanBuilder::from(input).filter(only)?.build()?;
         }
-        Ok(Arc::new(OperatorTable { operator, input }))
+        let beside = operator
+            .beside()
+            .map(|sql| plan::statement(args.session(), sql))
+            .transpose()?;
+        Ok(Arc::new(OperatorTable {
+            operator,
+            input,
+            beside,
+        }))
     }
 }
 
@@ -78,6 +89,8 @@ pub(crate) fn text(value: &ScalarValue) -> Result<&str> {
 struct OperatorTable {
     operator: Arc<dyn Operator>,
     input: LogicalPlan,
+    /// The small table that the operator reads besides.
+    beside: Option<LogicalPlan>,
 }
 
 impl OperatorTable {
@@ -89,6 +102,27 @@ impl OperatorTable {
             && !columns.is_empty()
             && columns.iter().all(|c| by.contains(&c.name.as_str()))
     }
+}
+
+/// Plans of the stretches of `input` that end before each of `cuts`, and of what follows the last.
+async fn stretches(
+    state: &dyn Session,
+    input: &LogicalPlan,
+    cuts: &[u64],
+) -> Result<Vec<Arc<dyn ExecutionPlan>>> {
+    let ends = cuts.iter().copied().map(Some).chain([None]);
+    let mut from = None;
+    let mut plans = Vec::new();
+    for to in ends {
+        if let Some(within) = (SeqRange { from, to }).expr() {
+            let stretch = LogicalPlanBuilder::from(input.clone())
+                .filter(within)?
+                .build()?;
+            plans.push(state.create_physical_plan(&stretch).await?);
+        }
+        from = to;
+    }
+    Ok(plans)
 }
 
 #[async_trait]
@@ -124,10 +158,25 @@ impl TableProvider for OperatorTable {
             let filter = plan::over_references(filter.clone())?;
             input = LogicalPlanBuilder::from(input).filter(filter)?.build()?;
         }
-        let input = state.create_physical_plan(&input).await?;
+        let whole = state.create_physical_plan(&input).await?;
+        let files = Files::of(&whole)?;
+        let cuts = match self.operator.in_stretches() {
+            true => files.cuts(state.config().target_partitions()),
+            false => Vec::new(),
+        };
+        let inputs = match cuts.is_empty() {
+            true => vec![whole],
+            false => stretches(state, &input, &cuts).await?,
+        };
+        let beside = match &self.beside {
+            Some(plan) => Some(state.create_physical_plan(plan).await?),
+            None => None,
+        };
         Ok(Arc::new(OperatorExec::new(
             Arc::clone(&self.operator),
-            input,
+            inputs,
+            beside,
+            files.extents().into(),
             projection.cloned(),
         )?))
     }

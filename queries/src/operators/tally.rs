@@ -8,11 +8,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
+use pgtrace_locality::index::page_hash;
 
+use super::inputs::Inputs;
 use super::memory::Memory;
 use super::pages::{PageTable, Summary};
-use super::pass::{Pass, each_capture};
-use super::references::{References, Rows, text};
+use super::pass::{Pass, Stretched, fold, in_stretches};
+use super::references::{Done, Rows, text};
 use super::texts::Texts;
 use super::{BATCH, Operator, Output};
 
@@ -35,13 +37,23 @@ struct Tally {
     by_process: bool,
 }
 
-/// A page is in the table or not.
-impl Summary for () {
+/// Whether a page was referenced.
+#[derive(Clone, Copy, Default)]
+struct Seen(bool);
+
+impl Summary for Seen {
     const WORDS: usize = 0;
+
+    #[inline]
+    fn known(&self) -> bool {
+        self.0
+    }
 
     fn put(&self, _: &mut [Vec<u64>]) {}
 
-    fn take(_: &dyn Fn(usize) -> u64) -> Self {}
+    fn take(_: &dyn Fn(usize) -> u64) -> Self {
+        Self(true)
+    }
 }
 
 impl Operator for Tally {
@@ -90,14 +102,22 @@ impl Operator for Tally {
         }
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
-        each_capture(input, output, memory, |capture| Capture {
+    fn in_stretches(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
+        let extents = match self.by_process {
+            true => Arc::default(), // the same page once a process
+            false => input.extents(),
+        };
+        in_stretches(input, output, memory, |capture, _, memory| Capture {
             id: Arc::clone(capture),
             by_process: self.by_process,
             keys: HashMap::new(),
             tallies: Vec::new(),
-            recent: None,
-            table: PageTable::new(),
+            recent: Box::new([None; RECENT]),
+            table: PageTable::new(&extents, memory),
             bytes: 0,
             schema: self.schema(),
         })
@@ -121,6 +141,32 @@ struct One {
     majors: i64,
 }
 
+impl One {
+    #[inline]
+    fn add(&mut self, rows: &Rows, row: usize) {
+        self.refs += 1;
+        match rows.access.as_ref().map(|access| access.of(row)) {
+            Some(Done::Read) => self.reads += 1,
+            Some(Done::Write) => self.writes += 1,
+            Some(Done::Exec) => self.execs += 1,
+            _ => {}
+        }
+        let fault = rows.fault.as_ref().is_some_and(|fault| fault.of(row));
+        let major = |major: &arrow::array::BooleanArray| major.is_valid(row) && major.value(row);
+        self.faults += i64::from(fault);
+        self.majors += i64::from(rows.major.as_ref().is_some_and(major));
+    }
+
+    fn join(&mut self, later: &One) {
+        self.refs += later.refs;
+        self.reads += later.reads;
+        self.writes += later.writes;
+        self.execs += later.execs;
+        self.faults += later.faults;
+        self.majors += later.majors;
+    }
+}
+
 type Count = (&'static str, fn(&One) -> i64);
 
 const COUNTS: [Count; 7] = [
@@ -133,14 +179,19 @@ const COUNTS: [Count; 7] = [
     ("majors", |one| one.majors),
 ];
 
+/// A trace goes to and fro between a few keys.
+const RECENT: usize = 256;
+
 struct Capture {
     id: Arc<str>,
     by_process: bool,
     /// (object, process or 0) to its place among the tallies.
     keys: HashMap<(u64, u64), u32>,
     tallies: Vec<One>,
-    recent: Option<((u64, u64), u32)>,
-    table: PageTable<()>,
+    /// Keys met lately, by a few bits of their hash.
+    recent: Box<[Option<((u64, u64), u32)>; RECENT]>,
+    /// Pages of keys: of objects by their ids, or of places, as if each were an object.
+    table: PageTable<Seen>,
     /// Bytes of keys and tallies.
     bytes: usize,
     schema: SchemaRef,
@@ -153,11 +204,12 @@ impl Capture {
             rows.object_id[row],
             if self.by_process { rows.upid[row] } else { 0 },
         );
-        match self.recent {
+        let at = page_hash(key.0, key.1) as usize % RECENT;
+        match self.recent[at] {
             Some((recent, place)) if recent == key => place,
             _ => {
                 let place = self.find(key, rows, row);
-                self.recent = Some((key, place));
+                self.recent[at] = Some((key, place));
                 place
             }
         }
@@ -227,40 +279,38 @@ impl Pass for Capture {
         memory: &Memory,
     ) -> Result<bool> {
         self.table.room(range.len(), memory, self.bytes)?;
-        for row in range {
-            let place = self.place(rows, row);
-            let object = self.table.index.object(u64::from(place));
-            self.table.state(object, rows.page[row]);
-            let one = &mut self.tallies[place as usize];
-            one.refs += 1;
-            match text(rows.access.as_ref(), row) {
-                Some("read") => one.reads += 1,
-                Some("write") => one.writes += 1,
-                Some("exec") => one.execs += 1,
-                _ => {}
+        // As many as the table fetches together.
+        let mut keys = [0u64; 64];
+        for from in range.clone().step_by(keys.len()) {
+            let part = from..(from + keys.len()).min(range.end);
+            let keys = &mut keys[..part.len()];
+            for (key, row) in keys.iter_mut().zip(part.clone()) {
+                let place = self.place(rows, row);
+                self.tallies[place as usize].add(rows, row);
+                *key = match self.by_process {
+                    true => u64::from(place),
+                    false => rows.object_id[row],
+                };
             }
-            if text(rows.event.as_ref(), row) == Some("fault") {
-                one.faults += 1;
-            }
-            if rows
-                .major
-                .as_ref()
-                .is_some_and(|major| major.is_valid(row) && major.value(row))
-            {
-                one.majors += 1;
-            }
+            self.table
+                .references(keys, &rows.page[part], |_, _, seen| seen.0 = true);
         }
         Ok(true)
     }
 
     fn end(mut self, output: &mut Output, memory: &Memory) -> Result<bool> {
-        // Slots of the table are given in the order in which places are: a key's place is its slot.
-        let (table, tallies) = (
-            std::mem::replace(&mut self.table, PageTable::new()),
-            &mut self.tallies,
-        );
-        table.finish(memory, self.bytes, &mut |(), ()| {}, &mut |key, ()| {
-            tallies[key.object as usize].pages += 1;
+        let table = std::mem::replace(&mut self.table, PageTable::new(&[], memory));
+        let (tallies, keys) = (&mut self.tallies, &self.keys);
+        // The key's place, by slot of the table.
+        let objects = table.index.objects().iter();
+        let places: Vec<Option<u32>> = match self.by_process {
+            true => objects.map(|place| u32::try_from(*place).ok()).collect(),
+            false => objects.map(|id| keys.get(&(*id, 0)).copied()).collect(),
+        };
+        table.finish(memory, self.bytes, &mut |_, _| {}, &mut |key, _| {
+            if let Some(place) = places[key.object as usize] {
+                tallies[place as usize].pages += 1;
+            }
             Ok(true)
         })?;
         for part in self.tallies.chunks(BATCH) {
@@ -269,5 +319,40 @@ impl Pass for Capture {
             }
         }
         Ok(true)
+    }
+}
+
+impl Stretched for Capture {
+    fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
+        fold(stretches, |whole: &mut Self, mut later| {
+            let found: HashMap<u32, (u64, u64)> = later
+                .keys
+                .into_iter()
+                .map(|(key, place)| (place, key))
+                .collect();
+            let mut places = Vec::with_capacity(later.tallies.len());
+            for (place, one) in later.tallies.into_iter().enumerate() {
+                let key = found.get(&(place as u32)).copied().unwrap_or_default();
+                let next = whole.tallies.len() as u32;
+                let place = *whole.keys.entry(key).or_insert(next);
+                places.push(place);
+                match whole.tallies.get_mut(place as usize) {
+                    Some(known) => known.join(&one),
+                    None => whole.tallies.push(one),
+                }
+            }
+            whole.bytes += later.bytes;
+            if whole.by_process {
+                later
+                    .table
+                    .index
+                    .rename(|place| u64::from(places[place as usize]));
+            }
+            let mut join = |known: &mut Seen, _: &Seen| known.0 = true;
+            whole
+                .table
+                .join(later.table, 0, memory, whole.bytes, &mut join)?;
+            Ok(())
+        })
     }
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use pgtrace_locality::patterns::{Access, Classifier, Settings, Touch};
 
-use super::references::{Rows, text};
+use super::references::{Done, Rows};
 
 /// Columns that a [`touch`] is made of.
 pub(crate) const COLUMNS: [&str; 4] = ["page", "access", "tid", "ip"];
 
 /// The reference in a row.
 pub(crate) fn touch(rows: &Rows, row: usize) -> Touch {
-    let access = match text(rows.access.as_ref(), row) {
-        Some("write") => Access::Write,
-        Some("exec") => Access::Exec,
+    let access = match rows.access.as_ref().map(|access| access.of(row)) {
+        Some(Done::Write) => Access::Write,
+        Some(Done::Exec) => Access::Exec,
         _ => Access::Read,
     };
     let ip = rows

@@ -1,4 +1,4 @@
-//! `_windows(condition, window)`: the distinct pages of one window after the other.
+//! `_windows(condition, window)`: the distinct pages of one window after the other, and what was lost in it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray, UInt64Array}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
 use pgtrace_capture::units;
-use pgtrace_locality::index::PageIndex;
+use pgtrace_locality::index::{Extent, PageIndex};
 
+use super::inputs::Inputs;
+use super::losses::{self, Losses};
 use super::memory::Memory;
-use super::pass::{Pass, each_capture};
-use super::references::{References, Rows};
+use super::pass::{Pass, Place, Stretched, in_stretches};
+use super::references::Rows;
 use super::table::text;
 use super::texts::Texts;
 use super::{BATCH, Operator, Output, time};
@@ -104,6 +106,7 @@ impl Operator for Windows {
             field("to_seq", &DataType::UInt64),
             field("refs", &DataType::UInt64),
             field("pages", &DataType::UInt64),
+            field("lost", &DataType::UInt64),
         ]))
     }
 
@@ -111,20 +114,48 @@ impl Operator for Windows {
         &["ts", "object_id", "page"]
     }
 
-    fn run(&self, input: &mut References, output: &mut Output, memory: &Memory) -> Result<()> {
-        each_capture(input, output, memory, |capture| Capture {
-            id: Arc::clone(capture),
-            length: self.0,
-            index: PageIndex::new(),
-            seen: Vec::new(),
-            number: 0,
-            open: None,
-            done: Vec::new(),
-            credit: 0,
-            schema: self.schema(),
+    fn beside(&self) -> Option<&'static str> {
+        Some(losses::SQL)
+    }
+
+    fn in_stretches(&self) -> bool {
+        // Where a window of so many references ends follows from all references before.
+        matches!(self.0, Length::Ns(_))
+    }
+
+    fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
+        let (extents, losses) = (input.extents(), Losses::of(input.beside())?);
+        in_stretches(input, output, memory, |capture, place, memory| {
+            let (index, seen) = pages(&extents, memory);
+            Capture {
+                id: Arc::clone(capture),
+                length: self.0,
+                losses: losses.get(&**capture).cloned().unwrap_or_default(),
+                place,
+                index,
+                seen,
+                number: 0,
+                leading: Vec::new(),
+                open: None,
+                done: Vec::new(),
+                credit: 0,
+                schema: self.schema(),
+            }
         })
     }
 }
+
+/// An index of the pages, and a place for each that is known already.
+fn pages(extents: &[Extent], memory: &Memory) -> (PageIndex, Vec<u32>) {
+    let dense = PageIndex::dense(extents)
+        .filter(|index| index.is_dense() && memory.hold(index.bytes() + index.pages() * 4));
+    let index = dense.unwrap_or_default();
+    let seen = vec![0; index.pages()];
+    (index, seen)
+}
+
+/// References looked up together.
+const TOGETHER: usize = 64;
 
 #[derive(Clone, Copy)]
 struct Window {
@@ -139,10 +170,14 @@ struct Window {
 struct Capture {
     id: Arc<str>,
     length: Length,
+    losses: Arc<Losses>,
+    place: Place,
     index: PageIndex,
     /// Number of the window that a page was last seen in, by page.
     seen: Vec<u32>,
     number: u32,
+    /// Object and page of each page of the first window of a later stretch: the window may have begun before it.
+    leading: Vec<(u64, u64)>,
     open: Option<Window>,
     done: Vec<Window>,
     /// Further pages that memory is held for.
@@ -155,9 +190,17 @@ impl Capture {
     fn room(&mut self, more: usize, memory: &Memory) -> Result<()> {
         if self.credit < more {
             let step = more.max(4096);
+            let leading = match self.place {
+                Place::Later if self.number <= 1 => (self.leading.len() + step).next_power_of_two(),
+                _ => self.leading.capacity(),
+            };
+            let beside = leading * 16 + self.done.capacity() * size_of::<Window>();
             let bytes = |index: &PageIndex, seen: &Vec<u32>| {
-                let after = (seen.len() + step).next_power_of_two().max(seen.capacity());
-                index.bytes_after(step) + 4 * after
+                let after = match index.is_dense() {
+                    true => seen.capacity(),
+                    false => (seen.len() + step).next_power_of_two().max(seen.capacity()),
+                };
+                index.bytes_after(step) + 4 * after + beside
             };
             if !memory.hold(bytes(&self.index, &self.seen)) {
                 self.forget();
@@ -189,19 +232,54 @@ impl Capture {
 
     /// Ends the open window, begins one at `row`.
     #[cold]
-    fn begin(&mut self, rows: &Rows, row: usize) {
+    fn begin(&mut self, rows: &Rows, row: usize) -> Window {
         self.done.extend(self.open.take());
         self.number += 1;
         let (ts, seq) = (rows.ts[row], rows.seq[row]);
         let (from_ts, to_ts) = self.length.bounds(ts);
-        self.open = Some(Window {
+        *self.open.insert(Window {
             from_ts,
             to_ts,
             from_seq: seq,
             to_seq: seq,
             refs: 0,
             pages: 0,
-        });
+        })
+    }
+
+    /// Counts rows that all belong to the open window.
+    fn references(&mut self, rows: &Rows, range: Range<usize>) {
+        let keeps = self.place == Place::Later && self.number == 1;
+        let mut ids = [0u32; TOGETHER];
+        let mut pages = 0;
+        for from in range.clone().step_by(TOGETHER) {
+            let part = from..(from + TOGETHER).min(range.end);
+            let ids = &mut ids[..part.len()];
+            for (id, row) in ids.iter_mut().zip(part.clone()) {
+                *id = self.index.id(rows.object_id[row], rows.page[row]);
+                if *id as usize >= self.seen.len() {
+                    self.seen.push(0);
+                }
+            }
+            // Apart from what finds ids: the processor then waits for all of these together.
+            for (&id, row) in ids.iter().zip(part) {
+                let new = self.seen[id as usize] != self.number;
+                self.seen[id as usize] = self.number;
+                pages += u64::from(new);
+                if new && keeps {
+                    self.leading.push((rows.object_id[row], rows.page[row]));
+                }
+            }
+        }
+        if let Some(window) = &mut self.open {
+            window.refs += range.len() as u64;
+            window.pages += pages;
+            window.to_seq = rows.seq[range.end - 1];
+            if let Length::Refs(_) = self.length {
+                let latest = rows.ts[range].iter().copied().max();
+                window.to_ts = window.to_ts.max(latest.unwrap_or(window.to_ts));
+            }
+        }
     }
 
     fn give(&mut self, output: &mut Output) -> Result<bool> {
@@ -212,6 +290,10 @@ impl Capture {
         let numbers = |value: fn(&Window) -> u64| {
             Arc::new(UInt64Array::from_iter_values(self.done.iter().map(value))) as ArrayRef
         };
+        let lost = self
+            .done
+            .iter()
+            .map(|w| self.losses.within(w.from_ts, w.to_ts));
         let columns = vec![
             Texts::same(&self.id, self.done.len()),
             times(|w| w.from_ts),
@@ -220,6 +302,7 @@ impl Capture {
             numbers(|w| w.to_seq),
             numbers(|w| w.refs),
             numbers(|w| w.pages),
+            Arc::new(UInt64Array::from_iter_values(lost)),
         ];
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         self.done.clear();
@@ -236,32 +319,77 @@ impl Pass for Capture {
         memory: &Memory,
     ) -> Result<bool> {
         self.room(range.len(), memory)?;
-        for row in range {
+        let mut row = range.start;
+        while row < range.end {
             let goes_on = |w: &Window| self.length.goes_on(w.to_ts, w.refs, rows.ts[row]);
-            let within = self.open.as_ref().is_some_and(goes_on);
-            if !within {
-                self.begin(rows, row);
-            }
-            let id = self.index.id(rows.object_id[row], rows.page[row]) as usize;
-            if id >= self.seen.len() {
-                self.seen.push(0);
-            }
-            let new = self.seen[id] != self.number;
-            self.seen[id] = self.number;
-            if let Some(window) = &mut self.open {
-                window.refs += 1;
-                window.pages += u64::from(new);
-                window.to_seq = rows.seq[row];
-                if let Length::Refs(_) = self.length {
-                    window.to_ts = window.to_ts.max(rows.ts[row]);
-                }
-            }
+            let open = self.open.as_ref().filter(|w| goes_on(w)).copied();
+            let window = open.unwrap_or_else(|| self.begin(rows, row));
+            let left = &rows.ts[row..range.end];
+            let refs = match self.length {
+                Length::Ns(_) => left.iter().position(|ts| *ts >= window.to_ts),
+                Length::Refs(most) => usize::try_from(most - window.refs).ok(),
+            };
+            let refs = refs.unwrap_or(left.len()).clamp(1, left.len());
+            self.references(rows, row..row + refs);
+            row += refs;
         }
-        Ok(self.done.len() < BATCH || self.give(output)?)
+        if self.place == Place::Whole && self.done.len() >= BATCH {
+            return self.give(output);
+        }
+        Ok(true)
     }
 
     fn end(mut self, output: &mut Output, _: &Memory) -> Result<bool> {
         self.done.extend(self.open.take());
         self.give(output)
+    }
+}
+
+impl Capture {
+    /// Puts a later stretch behind this. `false`: it began with a clock that had stepped back into a window before, so where
+    /// its windows end would have been another matter in one pass.
+    fn follow(&mut self, mut later: Self) -> bool {
+        later.done.extend(later.open.take());
+        let mut windows = std::mem::take(&mut later.done).into_iter().peekable();
+        let (Some(open), Some(first)) = (&mut self.open, windows.peek()) else {
+            return false;
+        };
+        if first.from_ts < open.to_ts {
+            if first.to_ts != open.to_ts {
+                return false;
+            }
+            let mut pages = 0;
+            for &(object_id, page) in &later.leading {
+                let id = self.index.id(object_id, page) as usize;
+                if id >= self.seen.len() {
+                    self.seen.push(0);
+                }
+                pages += u64::from(self.seen[id] != self.number);
+                self.seen[id] = self.number;
+            }
+            open.refs += first.refs;
+            open.pages += pages;
+            open.to_seq = first.to_seq;
+            windows.next();
+        }
+        if windows.peek().is_none() {
+            return true;
+        }
+        self.done.extend(self.open.take());
+        self.done.extend(windows);
+        self.open = self.done.pop();
+        (self.index, self.seen, self.number) = (later.index, later.seen, later.number);
+        true
+    }
+}
+
+impl Stretched for Capture {
+    fn join(stretches: Vec<Self>, _: &Memory) -> Result<Option<Self>> {
+        let mut stretches = stretches.into_iter();
+        let mut whole = stretches.next();
+        for later in stretches {
+            whole = whole.and_then(|mut whole| whole.follow(later).then_some(whole));
+        }
+        Ok(whole)
     }
 }
