@@ -98,13 +98,18 @@ class Bench:
     def __init__(self, args):
         self.args, self.lines, self.failed = args, [], []
 
-    def add(self, metric, value, unit, peer=None, ratio=None, at_least=None):
+    def add(self, metric, value, unit, peer=None, ratio=None, at_least=None, at_most=None):
         line = {"metric": metric, "value": value, "unit": unit, "peer": peer, "ratio": ratio}
         text = f"{metric:64} {value:10.4g} {unit:8} {peer or ''}" + (f"  ratio {ratio:.3g}" if ratio is not None else "")
         if at_least is not None:
             kept = (ratio if ratio is not None else value) >= at_least
             line |= {"limit": f"at least {at_least:g}", "kept": kept}
             text += f"  [at least {at_least:g}: {'kept' if kept else 'MISSED'}]"
+            self.failed += [] if kept else [metric]
+        if at_most is not None:
+            kept = value <= at_most
+            line |= {"limit": f"at most {at_most:g}", "kept": kept}
+            text += f"  [at most {at_most:g}: {'kept' if kept else 'MISSED'}]"
             self.failed += [] if kept else [metric]
         self.lines.append(line)
         print(text, flush=True)
@@ -196,6 +201,29 @@ def error(bench, dataset, pages):
         bench.add(f"{view}, {pages} pages, mean error of the miss ratio", mean, "")
 
 
+# Every view, all of its rows and columns.
+VIEWS = ["page_irf", "irf_histogram", "irf_histogram_ns", "object_irf", "reuse_histogram", "mrc", "mrc_sampled", "mrc_fixed", "mrc_aet", "wss_curve",
+         "working_set", "wss_percentiles", "hot_files", "hot_processes", "hot_pages", "recency_histogram", "temperature_histogram", "relation_matrix",
+         "patterns", "object_patterns", "phases", "summary", "recorder_limits", "reuse_distance"]
+ABOVE = 200_000_000
+
+
+def memory(bench, dataset, pages, cap="256MiB"):
+    """Peak memory of the whole program, for every view."""
+    if bench.args.only and "memory" not in bench.args.only:
+        return
+    for view in VIEWS:
+        command = [RELEASE / "pgtrace-sql", dataset, "--format", "csv", "--memory", cap, "--threads", str(bench.args.threads), "-c", f"SELECT * FROM {view}"]
+        start = time.perf_counter()
+        child = subprocess.Popen(["/usr/bin/env", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        said = child.stderr.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        took = time.perf_counter() - start
+        if os.waitstatus_to_exitcode(status):
+            print(f"  {view}: {said.strip()}", flush=True)
+        bench.add(f"peak memory of {view}, --memory {cap}, {pages} pages", usage.ru_maxrss * 1024 / 1e6, "MB", f"{took:.1f} s", at_most=(256 * 1024 * 1024 + ABOVE) / 1e6)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -224,6 +252,8 @@ def main():
             bench.add(f"opening a session, {pages} pages", time.perf_counter() - start, "s")
             if pages != args.curve_pages:
                 questions(bench, dataset, pages)
+            if pages == max(map(int, args.pages.split(","))):
+                memory(bench, dataset, pages)
             curves(bench, dataset, pages)
             if pages == args.curve_pages:
                 error(bench, dataset, pages)

@@ -18,6 +18,8 @@ pub struct PageOrder {
     /// Pages in the order of their first reference, where the first stretch does not know them all: by id.
     first: Vec<u32>,
     keeps_first: bool,
+    /// Ids that extents gave: in every order of the same extents they are the same.
+    places: usize,
 }
 
 impl PageOrder {
@@ -27,6 +29,7 @@ impl PageOrder {
         let index = PageIndex::dense(extents).unwrap_or_default();
         Self {
             recency: Recency::of(index.pages()),
+            places: index.pages(),
             index,
             first: Vec::new(),
             keeps_first: follows,
@@ -101,52 +104,70 @@ impl PageOrder {
                 return;
             };
             let first = std::mem::take(&mut later.first);
+            // Orders of the same extents have the same ids.
+            let places = later.places;
             let names = Names::of(&later.index);
-            for (since, id) in first.into_iter().enumerate() {
-                let (object_id, page) = names.get(id);
-                // Pages of this stretch so far, then what is left of the stretches between.
-                let mut others = since as u64;
-                let mut found = None;
-                for before in earlier.iter_mut().rev() {
-                    match before.take_out(object_id, page) {
-                        Some(after) => {
-                            found = Some(others + after);
-                            break;
-                        }
-                        None => others += before.recency.pages() as u64,
-                    }
+            let mut since = 0;
+            for ids in first.chunks(TOGETHER) {
+                for before in earlier.iter().filter(|order| order.places == places) {
+                    before.recency.fetch(ids);
                 }
-                each(found);
+                for &id in ids {
+                    // Pages of this stretch so far, then what is left of the stretches between.
+                    let mut others = since;
+                    let mut found = None;
+                    for before in earlier.iter_mut().rev() {
+                        let after = match before.places == places && (id as usize) < places {
+                            true => before.recency.remove(id),
+                            false => before.take_out(names.get(id)),
+                        };
+                        match after {
+                            Some(after) => {
+                                found = Some(others + after);
+                                break;
+                            }
+                            None => others += before.recency.pages() as u64,
+                        }
+                    }
+                    each(found);
+                    since += 1;
+                }
             }
         }
     }
 
     /// Takes a page out; how many are after it.
-    fn take_out(&mut self, object_id: u64, page: u64) -> Option<u64> {
+    fn take_out(&mut self, (object_id, page): (u64, u64)) -> Option<u64> {
         let object = self.index.object(object_id);
         let id = self.index.get(object, page)?;
         self.recency.remove(id)
     }
 }
 
-/// What ids stand for.
+/// What ids stand for, found when it is asked for first.
 struct Names<'a> {
     index: &'a PageIndex,
     /// (object slot, page) by id.
-    keys: Vec<(u32, u64)>,
+    keys: std::cell::OnceCell<Vec<(u32, u64)>>,
 }
 
 impl<'a> Names<'a> {
     fn of(index: &'a PageIndex) -> Self {
-        let mut keys = vec![(0, 0); index.pages()];
-        for (id, key) in index.keys() {
-            keys[id as usize] = (key.object, key.page);
+        Self {
+            index,
+            keys: std::cell::OnceCell::new(),
         }
-        Self { index, keys }
     }
 
     fn get(&self, id: u32) -> (u64, u64) {
-        let (object, page) = self.keys[id as usize];
+        let keys = self.keys.get_or_init(|| {
+            let mut keys = vec![(0, 0); self.index.pages()];
+            for (id, key) in self.index.keys() {
+                keys[id as usize] = (key.object, key.page);
+            }
+            keys
+        });
+        let (object, page) = keys[id as usize];
         (self.index.objects()[object as usize], page)
     }
 }

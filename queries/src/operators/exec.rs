@@ -34,6 +34,15 @@ use super::memory::Memory;
 use super::references::References;
 use super::{Operator, Output};
 
+/// What the manifest says of an operator's references.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// The capture of all of them, if there is but one.
+    pub(crate) capture: Option<Arc<str>>,
+    /// Where the pages lie, if they lie close together.
+    pub(crate) extents: Arc<[Extent]>,
+}
+
 /// An operator and where its references come from: plans of stretches that follow one another.
 #[derive(Debug)]
 pub(crate) struct OperatorExec {
@@ -41,7 +50,7 @@ pub(crate) struct OperatorExec {
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     /// The small table that it reads besides.
     beside: Option<Arc<dyn ExecutionPlan>>,
-    extents: Arc<[Extent]>,
+    known: Known,
     projection: Option<Vec<usize>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -52,7 +61,7 @@ impl OperatorExec {
         operator: Arc<dyn Operator>,
         inputs: Vec<Arc<dyn ExecutionPlan>>,
         beside: Option<Arc<dyn ExecutionPlan>>,
-        extents: Arc<[Extent]>,
+        known: Known,
         projection: Option<Vec<usize>>,
     ) -> Result<Self> {
         let schema = operator.schema();
@@ -70,7 +79,7 @@ impl OperatorExec {
             operator,
             inputs,
             beside,
-            extents,
+            known,
             projection,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -85,7 +94,7 @@ impl DisplayAs for OperatorExec {
             "OperatorExec: {:?}, {} stretches, {}",
             self.operator,
             self.inputs.len(),
-            if self.extents.is_empty() {
+            if self.known.extents.is_empty() {
                 "pages hashed"
             } else {
                 "pages in place"
@@ -112,7 +121,7 @@ impl ExecutionPlan for OperatorExec {
     }
 
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        // capture_id and seq are the first two columns of the input. Each partition has to be in order; References puts
+        // The first columns of the input are capture_id, unless there is but one, and seq. Each partition has to be in order; References puts
         // them together.
         let options = Some(SortOptions {
             descending: false,
@@ -124,7 +133,11 @@ impl ExecutionPlan for OperatorExec {
                 options,
             )
         };
-        let order = LexRequirement::new(["capture_id", "seq"].into_iter().enumerate().map(column));
+        let names = match self.known.capture {
+            Some(_) => &["seq"][..],
+            None => &["capture_id", "seq"],
+        };
+        let order = LexRequirement::new(names.iter().copied().enumerate().map(column));
         let mut orders = vec![order.map(OrderingRequirements::new); self.inputs.len()];
         orders.extend(self.beside.iter().map(|_| None));
         orders
@@ -154,7 +167,7 @@ impl ExecutionPlan for OperatorExec {
             Arc::clone(&self.operator),
             children,
             beside,
-            Arc::clone(&self.extents),
+            self.known.clone(),
             self.projection.clone(),
         )?))
     }
@@ -180,13 +193,21 @@ impl ExecutionPlan for OperatorExec {
             plan: Arc::clone(plan),
             context: Arc::clone(&context),
         };
+        let all: Vec<usize> = (0..self.operator.schema().fields().len()).collect();
+        let wanted: Arc<[usize]> = self.projection.clone().unwrap_or(all).into();
+        let reads: Arc<[&'static str]> = self.operator.reads_for(&wanted).into();
         let start = |plan| {
             let source = source(plan);
             let partitions = source.start()?;
-            Ok(References::new(source, partitions, self.operator.reads()))
+            Ok(References::new(
+                source,
+                partitions,
+                Arc::clone(&reads),
+                self.known.capture.clone(),
+            ))
         };
         let stretches = self.inputs.iter().map(start).collect::<Result<Vec<_>>>()?;
-        let mut inputs = Inputs::new(stretches, Arc::clone(&self.extents));
+        let mut inputs = Inputs::new(stretches, Arc::clone(&self.known.extents));
         let beside = self.beside.as_ref().map(|plan| source(plan).start());
         let beside = beside.transpose()?.unwrap_or_default();
         let memory = Memory::new(
@@ -197,7 +218,7 @@ impl ExecutionPlan for OperatorExec {
         let (operator, to) = (Arc::clone(&self.operator), builder.tx());
         builder.spawn_blocking(move || {
             inputs.read_beside(beside)?;
-            operator.run(&mut inputs, &mut Output { to }, &memory)
+            operator.run(&mut inputs, &mut Output { to, wanted }, &memory)
         });
         let (rows, schema) = (builder.build(), self.schema());
         let projected = projected(self.projection.clone(), Arc::clone(&schema));

@@ -58,6 +58,11 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// Columns of `page_references` that it reads, besides `capture_id` and `seq`.
     fn reads(&self) -> &'static [&'static str];
 
+    /// As [`Operator::reads`], where only some of its columns are wanted, by their numbers.
+    fn reads_for(&self, _wanted: &[usize]) -> Vec<&'static str> {
+        self.reads().to_vec()
+    }
+
     /// Columns it gives by which its input may be filtered instead, with the same result. One capture's references say
     /// nothing of another's.
     fn splits_by(&self) -> &'static [&'static str] {
@@ -117,6 +122,8 @@ pub(crate) fn register(ctx: &SessionContext) {
 /// Where an operator's rows go.
 pub(crate) struct Output {
     to: Sender<Result<RecordBatch>>,
+    /// Columns that are wanted; of others anything may be given that fits the schema.
+    wanted: Arc<[usize]>,
 }
 
 impl Output {
@@ -125,10 +132,16 @@ impl Output {
         batch.num_rows() == 0 || self.to.blocking_send(Ok(batch)).is_ok()
     }
 
+    /// Whether a column is wanted.
+    pub(crate) fn wants(&self, column: usize) -> bool {
+        self.wanted.contains(&column)
+    }
+
     /// For another thread.
     pub(crate) fn another(&self) -> Self {
         Self {
             to: self.to.clone(),
+            wanted: Arc::clone(&self.wanted),
         }
     }
 

@@ -79,6 +79,16 @@ impl Operator for PageGaps {
         &["ts", "object_id", "page", "path", "object_kind"]
     }
 
+    fn reads_for(&self, wanted: &[usize]) -> Vec<&'static str> {
+        let schema = self.schema();
+        let unwanted = |name: &str| {
+            let column = schema.index_of(name).ok();
+            (name == "path" || name == "object_kind") && column.is_none_or(|c| !wanted.contains(&c))
+        };
+        let reads = self.reads().iter().copied();
+        reads.filter(|name| !unwanted(name)).collect()
+    }
+
     fn splits_by(&self) -> &'static [&'static str] {
         // Gaps are counted in the capture's own seq, so another page's references do not matter.
         &["capture_id", "object_id", "page", "path", "object_kind"]
@@ -126,20 +136,25 @@ impl Pass for Capture {
     }
 
     fn end(self, output: &mut Output, memory: &Memory) -> Result<bool> {
-        let mut writer = Writer::new(
-            &self.id,
-            self.table.index.objects().to_vec(),
-            &self.names,
-            self.schema,
-        );
+        let columns = 0..self.schema.fields().len();
+        let mut writer = Writer {
+            objects: self.table.index.objects().to_vec(),
+            names: &self.names,
+            capture: &self.id,
+            wanted: columns.map(|column| output.wants(column)).collect(),
+            schema: self.schema,
+            keys: Vec::with_capacity(BATCH),
+            gaps: Vec::with_capacity(BATCH),
+        };
         let beside = self.names.bytes() + writer.objects.len() * 8;
         let wanted = self.table.finish(
             memory,
             beside,
             &mut |known, later| known.join(later),
             &mut |key, gaps| {
-                writer.page(key, gaps);
-                Ok(writer.refs.len() < BATCH || output.give(writer.batch()?))
+                writer.keys.push(key);
+                writer.gaps.push(*gaps);
+                Ok(writer.keys.len() < BATCH || output.give(writer.batch()?))
             },
         )?;
         Ok(wanted && output.give(writer.batch()?))
@@ -160,86 +175,80 @@ impl Stretched for Capture {
     }
 }
 
-/// Gathers a batch of pages.
+/// Gathers a batch of pages: of the columns that are wanted, what is in them.
 struct Writer<'a> {
     objects: Vec<u64>,
     names: &'a Names,
     schema: SchemaRef,
     capture: &'a str,
-    object_id: Vec<u64>,
-    paths: Texts,
-    kinds: Texts,
-    page: Vec<u64>,
-    refs: Vec<i64>,
-    first_seq: Vec<u64>,
-    last_seq: Vec<u64>,
-    first_ts: Vec<i64>,
-    last_ts: Vec<i64>,
-    inverse_sum: Vec<f64>,
-    sum_ns: Vec<u64>,
-    inverse_sum_ns: Vec<f64>,
+    wanted: Vec<bool>,
+    keys: Vec<PageKey>,
+    gaps: Vec<Gaps>,
 }
 
 impl<'a> Writer<'a> {
-    fn new(capture: &'a str, objects: Vec<u64>, names: &'a Names, schema: SchemaRef) -> Self {
-        Self {
-            objects,
-            names,
-            schema,
-            capture,
-            object_id: Vec::new(),
-            paths: Texts::default(),
-            kinds: Texts::default(),
-            page: Vec::new(),
-            refs: Vec::new(),
-            first_seq: Vec::new(),
-            last_seq: Vec::new(),
-            first_ts: Vec::new(),
-            last_ts: Vec::new(),
-            inverse_sum: Vec::new(),
-            sum_ns: Vec::new(),
-            inverse_sum_ns: Vec::new(),
-        }
-    }
-
-    fn page(&mut self, key: PageKey, gaps: &Gaps) {
-        self.object_id.push(self.objects[key.object as usize]);
-        self.paths.push(key.object, self.names.path(key.object));
-        self.kinds.push(key.object, self.names.kind(key.object));
-        self.page.push(key.page);
-        self.refs.push(gaps.refs as i64);
-        self.first_seq.push(gaps.first_seq);
-        self.last_seq.push(gaps.last_seq);
-        self.first_ts.push(gaps.first_ts);
-        self.last_ts.push(gaps.last_ts);
-        self.inverse_sum.push(gaps.inverse_sum);
-        self.sum_ns.push(gaps.sum_ns);
-        self.inverse_sum_ns.push(gaps.inverse_sum_ns);
-    }
-
     fn batch(&mut self) -> Result<RecordBatch> {
-        use std::mem::take;
-        let numbers = |column: &mut Vec<u64>| Arc::new(UInt64Array::from(take(column))) as ArrayRef;
-        let times = |column: &mut Vec<i64>| {
-            Arc::new(TimestampNanosecondArray::from(take(column)).with_timezone("UTC")) as ArrayRef
+        let rows = self.keys.len();
+        let (keys, gaps, names) = (&self.keys, &self.gaps, self.names);
+        // Nobody looks at the others: they are zeros.
+        let numbers = |wanted: bool, value: &dyn Fn(&PageKey, &Gaps) -> u64| {
+            let column = match wanted {
+                true => {
+                    UInt64Array::from_iter_values(keys.iter().zip(gaps).map(|(k, g)| value(k, g)))
+                }
+                false => UInt64Array::from(vec![0; rows]),
+            };
+            Arc::new(column) as ArrayRef
         };
-        let doubles =
-            |column: &mut Vec<f64>| Arc::new(Float64Array::from(take(column))) as ArrayRef;
+        let times = |wanted: bool, value: fn(&Gaps) -> i64| {
+            let times = match wanted {
+                true => TimestampNanosecondArray::from_iter_values(gaps.iter().map(value)),
+                false => TimestampNanosecondArray::from(vec![0; rows]),
+            };
+            Arc::new(times.with_timezone("UTC")) as ArrayRef
+        };
+        let doubles = |wanted: bool, value: fn(&Gaps) -> f64| {
+            let column = match wanted {
+                true => Float64Array::from_iter_values(gaps.iter().map(value)),
+                false => Float64Array::from(vec![0.0; rows]),
+            };
+            Arc::new(column) as ArrayRef
+        };
+        let texts = |wanted: bool, value: &dyn Fn(u32) -> Option<&'a str>| {
+            let mut texts = Texts::default();
+            match wanted {
+                true => keys
+                    .iter()
+                    .for_each(|k| texts.push(k.object, value(k.object))),
+                false => (0..rows).for_each(|_| texts.push(0, None)),
+            }
+            texts.take()
+        };
+        let w = &self.wanted;
+        let capture = match w[0] {
+            true => Texts::same(self.capture, rows),
+            false => Texts::empty(rows),
+        };
         let columns = vec![
-            Texts::same(self.capture, self.page.len()),
-            numbers(&mut self.object_id),
-            self.paths.take(),
-            self.kinds.take(),
-            numbers(&mut self.page),
-            Arc::new(Int64Array::from(take(&mut self.refs))),
-            numbers(&mut self.first_seq),
-            numbers(&mut self.last_seq),
-            times(&mut self.first_ts),
-            times(&mut self.last_ts),
-            doubles(&mut self.inverse_sum),
-            numbers(&mut self.sum_ns),
-            doubles(&mut self.inverse_sum_ns),
+            capture,
+            numbers(w[1], &|key, _| self.objects[key.object as usize]),
+            texts(w[2], &|slot| names.path(slot)),
+            texts(w[3], &|slot| names.kind(slot)),
+            numbers(w[4], &|key, _| key.page),
+            Arc::new(Int64Array::from_iter_values(
+                gaps.iter().map(|g| g.refs as i64),
+            )),
+            numbers(w[6], &|_, gaps| gaps.first_seq),
+            numbers(w[7], &|_, gaps| gaps.last_seq),
+            times(w[8], |gaps| gaps.first_ts),
+            times(w[9], |gaps| gaps.last_ts),
+            doubles(w[10], |gaps| gaps.inverse_sum),
+            numbers(w[11], &|_, gaps| gaps.sum_ns),
+            doubles(w[12], |gaps| gaps.inverse_sum_ns),
         ];
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        self.keys.clear();
+        self.gaps.clear();
+        Ok(batch)
     }
 }

@@ -161,18 +161,21 @@ struct Cursor {
     batch: RecordBatch,
     rows: Rows,
     capture: Arc<str>,
+    /// Whether all rows are of `capture`: then no column says so.
+    fixed: bool,
     /// Rows of `capture` end here.
     capture_end: usize,
     at: usize,
 }
 
 impl Cursor {
-    fn new(input: Input) -> Self {
+    fn new(input: Input, capture: Option<&Arc<str>>) -> Self {
         Self {
             input,
             batch: RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())),
             rows: Rows::default(),
-            capture: "".into(),
+            capture: capture.map_or_else(|| "".into(), Arc::clone),
+            fixed: capture.is_some(),
             capture_end: 0,
             at: 0,
         }
@@ -197,6 +200,10 @@ impl Cursor {
 
     /// Finds the capture at `at`, and where its rows end.
     fn capture(&mut self) -> Result<()> {
+        if self.fixed {
+            self.capture_end = self.batch.num_rows();
+            return Ok(());
+        }
         let Some(ids) = self
             .batch
             .column_by_name("capture_id")
@@ -236,7 +243,9 @@ pub(crate) struct Stretch {
 pub(crate) struct References {
     source: Source,
     cursors: Vec<Cursor>,
-    reads: &'static [&'static str],
+    reads: Arc<[&'static str]>,
+    /// The capture of all rows, if there is but one.
+    capture: Option<Arc<str>>,
     /// Cursors with rows, the next one last.
     order: Vec<usize>,
     /// The cursor whose rows were given last: it has to be put in its place again.
@@ -245,12 +254,21 @@ pub(crate) struct References {
 }
 
 impl References {
-    pub(crate) fn new(source: Source, inputs: Vec<Input>, reads: &'static [&'static str]) -> Self {
-        let cursors = inputs.into_iter().map(Cursor::new).collect();
+    /// References to be read from `inputs`, which `source` gave: their columns `seq` and `reads`, and, unless all rows are of
+    /// one `capture`, `capture_id`.
+    pub(crate) fn new(
+        source: Source,
+        inputs: Vec<Input>,
+        reads: Arc<[&'static str]>,
+        capture: Option<Arc<str>>,
+    ) -> Self {
+        let cursor = |input| Cursor::new(input, capture.as_ref());
+        let cursors = inputs.into_iter().map(cursor).collect();
         Self {
             source,
             cursors,
             reads,
+            capture,
             order: Vec::new(),
             given: None,
             started: false,
@@ -262,7 +280,8 @@ impl References {
     /// # Errors
     /// Those of starting to read.
     pub(crate) fn again(&mut self) -> Result<()> {
-        self.cursors = self.source.start()?.into_iter().map(Cursor::new).collect();
+        let cursor = |input| Cursor::new(input, self.capture.as_ref());
+        self.cursors = self.source.start()?.into_iter().map(cursor).collect();
         (self.order, self.given, self.started) = (Vec::new(), None, false);
         Ok(())
     }
@@ -317,7 +336,7 @@ impl References {
 
     /// Puts a cursor among the others, if it has rows left.
     fn insert(&mut self, i: usize) -> Result<()> {
-        if self.cursors[i].fill(self.reads)? {
+        if self.cursors[i].fill(&self.reads)? {
             let key = self.cursors[i].key();
             let at = self
                 .order

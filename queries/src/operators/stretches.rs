@@ -47,17 +47,21 @@ impl Files {
         self.0.values().map(|file| file.rows).sum()
     }
 
+    /// The capture of all rows, if there is but one.
+    pub(crate) fn capture(&self) -> Option<&str> {
+        let mut captures = self.0.values().map(|file| &file.capture_id);
+        let first = captures.next().filter(|id| !id.is_empty())?;
+        captures.all(|other| other == first).then_some(first)
+    }
+
     /// Where each of up to `most` stretches of about equal length ends, the last one excepted.
     pub(crate) fn cuts(&self, most: usize) -> Vec<u64> {
-        let mut captures = self.0.values().map(|file| &file.capture_id);
-        let first = captures.next();
-        let one = first.is_some_and(|id| !id.is_empty() && captures.all(|other| other == id));
         let spans = self.0.values().filter_map(|file| file.seq);
         let whole = spans.reduce(|a, b| Span {
             min: a.min.min(b.min),
             max: a.max.max(b.max),
         });
-        let Some(whole) = whole.filter(|_| one) else {
+        let Some(whole) = whole.filter(|_| self.capture().is_some()) else {
             return Vec::new();
         };
         let count = (self.rows() / LEAST).clamp(1, most as u64);

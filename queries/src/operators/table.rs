@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::common::{Column, Result, ScalarValue, plan_err};
 use datafusion::datasource::{TableType, ViewTable};
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown,
@@ -15,7 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::range::SeqRange;
 
-use super::exec::OperatorExec;
+use super::exec::{Known, OperatorExec};
 use super::stretches::Files;
 use super::{Make, Operator, plan};
 
@@ -158,14 +158,20 @@ impl TableProvider for OperatorTable {
             let filter = plan::over_references(filter.clone())?;
             input = LogicalPlanBuilder::from(input).filter(filter)?.build()?;
         }
-        let whole = state.create_physical_plan(&input).await?;
-        let files = Files::of(&whole)?;
+        let files = Files::of(&state.create_physical_plan(&input).await?)?;
+        let all: Vec<usize> = (0..self.operator.schema().fields().len()).collect();
+        let reads = self.operator.reads_for(projection.unwrap_or(&all));
+        let capture = files.capture().map(Arc::from);
+        let id = capture.is_none().then_some("capture_id");
+        let columns = id.into_iter().chain(["seq"]).chain(reads);
+        let columns = columns.map(|name| Expr::Column(Column::new_unqualified(name)));
+        let input = LogicalPlanBuilder::from(input).project(columns)?.build()?;
         let cuts = match self.operator.in_stretches() {
             true => files.cuts(state.config().target_partitions()),
             false => Vec::new(),
         };
         let inputs = match cuts.is_empty() {
-            true => vec![whole],
+            true => vec![state.create_physical_plan(&input).await?],
             false => stretches(state, &input, &cuts).await?,
         };
         let beside = match &self.beside {
@@ -176,7 +182,10 @@ impl TableProvider for OperatorTable {
             Arc::clone(&self.operator),
             inputs,
             beside,
-            files.extents().into(),
+            Known {
+                capture,
+                extents: files.extents().into(),
+            },
             projection.cloned(),
         )?))
     }

@@ -95,6 +95,22 @@ impl Operator for Tally {
         ]
     }
 
+    fn reads_for(&self, wanted: &[usize]) -> Vec<&'static str> {
+        let schema = self.schema();
+        let wants = |name: &str| schema.index_of(name).is_ok_and(|c| wanted.contains(&c));
+        let needed = |name: &str| match name {
+            "page" => wants("pages"),
+            "access" => wants("reads") || wants("writes") || wants("execs"),
+            "event" => wants("faults"),
+            "major" => wants("majors"),
+            "upid" => self.by_process || wants("upid"),
+            "object_id" => true,
+            name => wants(name),
+        };
+        let reads = self.reads().iter().copied();
+        reads.filter(|name| needed(name)).collect()
+    }
+
     fn splits_by(&self) -> &'static [&'static str] {
         match self.by_process {
             true => &["capture_id", "object_id", "path", "object_kind", "upid"],
@@ -221,8 +237,9 @@ impl Capture {
         if place == next {
             let owned = |column| text(column, row).map(str::to_owned);
             let one = One {
-                upid: rows.upid[row],
-                pid: rows.pid[row],
+                // A column that nobody wants was not read.
+                upid: rows.upid.get(row).copied().unwrap_or_default(),
+                pid: rows.pid.get(row).copied().unwrap_or_default(),
                 comm: owned(rows.comm.as_ref()),
                 object_id: key.0,
                 path: owned(rows.path.as_ref()),
@@ -278,7 +295,8 @@ impl Pass for Capture {
         _: &mut Output,
         memory: &Memory,
     ) -> Result<bool> {
-        self.table.room(range.len(), memory, self.bytes)?;
+        let pages = if rows.page.is_empty() { 0 } else { range.len() };
+        self.table.room(pages, memory, self.bytes)?;
         // As many as the table fetches together.
         let mut keys = [0u64; 64];
         for from in range.clone().step_by(keys.len()) {
@@ -292,8 +310,10 @@ impl Pass for Capture {
                     false => rows.object_id[row],
                 };
             }
-            self.table
-                .references(keys, &rows.page[part], |_, _, seen| seen.0 = true);
+            if let Some(pages) = rows.page.get(part) {
+                self.table
+                    .references(keys, pages, |_, _, seen| seen.0 = true);
+            }
         }
         Ok(true)
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringViewBuilder};
-use arrow::buffer::Buffer;
+use arrow::array::{ArrayRef, StringViewArray, StringViewBuilder};
+use arrow::buffer::{Buffer, ScalarBuffer};
 
 /// Builds a text column in which neighbours are mostly equal: an equal neighbour is not copied.
 #[derive(Default)]
@@ -39,6 +39,16 @@ impl Texts {
         let mut texts = Self::default();
         (0..rows).for_each(|_| texts.push(0, Some(text)));
         texts.take()
+    }
+
+    /// A column that nobody looks at.
+    pub(crate) fn empty(rows: usize) -> ArrayRef {
+        let nothing = ScalarBuffer::from(vec![0u128; rows]);
+        // A view of no bytes is all zeros, and refers to no buffer.
+        match StringViewArray::try_new(nothing, Vec::new(), None) {
+            Ok(column) => Arc::new(column),
+            Err(_) => Self::same("", rows),
+        }
     }
 
     /// The column; the next one begins.
