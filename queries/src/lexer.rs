@@ -107,9 +107,7 @@ fn next(rest: &str, first: char, escapes: bool) -> (Kind, usize, bool) {
         ':' if rest.starts_with("::") => (Kind::Symbol, 2, true),
         '/' if rest.starts_with("//") => (Kind::Symbol, 2, true), // a division: `//*` begins no comment
         c if c.is_whitespace() => (Kind::Blank, while_(char::is_whitespace), true),
-        c if c.is_ascii_digit() => {
-            (Kind::Number, number(rest), true)
-        }
+        c if c.is_ascii_digit() => (Kind::Number, number(rest), true),
         c if is_word(c) || matches!(c, '@' | '#') => {
             let len = while_(|c| is_word(c) || matches!(c, '@' | '#' | '$'));
             (Kind::Word, len, true)
