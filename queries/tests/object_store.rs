@@ -5,6 +5,7 @@
 #[path = "../../ingest/tests/common/s3.rs"]
 mod s3;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use s3::{Bucket, Fate, Proxy, command_at, said, server};
@@ -24,14 +25,10 @@ fn ingest() -> PathBuf {
     program
 }
 
-/// What a program said, and its exit code. With what fails it is patient for 2 s.
-fn run(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> (i32, String) {
-    said(
-        command_at(program, server(), "2s")
-            .args(args)
-            .output()
-            .unwrap(),
-    )
+/// What a program said, and its exit code. It is patient: a busy machine's server may be late.
+fn run(program: impl AsRef<OsStr>, args: &[&str]) -> (i32, String) {
+    let mut command = command_at(program, server(), "60s");
+    said(command.args(args).output().unwrap())
 }
 
 /// pgtrace-sql, which must succeed.
@@ -53,7 +50,7 @@ fn refused(args: &[&str], because: &[&str]) {
     }
 }
 
-/// A recording in a bucket, and the same in a folder: many processes, several slices.
+/// A recording in a bucket, and the same in a folder: three processes, two slices.
 struct Twice {
     bucket: Bucket,
     _folder: TempDir,
