@@ -64,7 +64,8 @@ pub enum DatasetError {
     },
     /// The store failed before it said whether it took a commit.
     #[error(
-        "{location}: version {version} may have been committed or not, the store did not say: {cause}; run it again, which adds nothing twice"
+        "{location}: version {version} may have been committed or not, the store did not say: {}; run it again, which adds nothing twice",
+        store::words(.cause)
     )]
     Unsure {
         /// The dataset, as the user named it.
@@ -103,7 +104,7 @@ pub enum DatasetError {
         run: String,
     },
     /// The object store failed.
-    #[error("{location}: {cause}")]
+    #[error("{location}: {}", store::words(.cause))]
     Store {
         /// The dataset, as the user named it.
         location: String,

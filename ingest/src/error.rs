@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pgtrace_capture::chunk::ChunkError;
 
 use crate::dataset::DatasetError;
+use crate::store;
 
 /// An ingest that failed. Nothing of it is visible in the dataset.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +39,7 @@ pub enum IngestError {
         detail: String,
     },
     /// An object store of the input failed.
-    #[error("{url}: {cause}")]
+    #[error("{url}: {}", store::words(.cause))]
     InputStore {
         /// The URL that was asked for.
         url: String,
@@ -117,7 +118,7 @@ pub enum IngestError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     /// A file of the dataset cannot be written.
-    #[error("{location}: cannot write {path}: {cause}")]
+    #[error("{location}: cannot write {path}: {}", store::words(.cause))]
     Store {
         /// The dataset.
         location: String,

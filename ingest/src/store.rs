@@ -185,6 +185,38 @@ pub(crate) fn is_refusal(e: &Error) -> bool {
     )
 }
 
+/// A store's error in words for people: see [`plain`].
+pub fn words(e: &Error) -> String {
+    plain(&e.to_string())
+}
+
+/// The words of a store's error without what only its program is interested in: the answer's XML becomes the code and
+/// message in it, and the number of tries goes, which is not what limits them. A bucket that is not there is said to be.
+pub fn plain(text: &str) -> String {
+    let mut text = text.replace(&format!(" max_retries: {},", usize::MAX), "");
+    let inside = |tag: &str| {
+        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+        rest.split_once(&format!("</{tag}>"))
+            .map(|(inside, _)| inside)
+    };
+    let (Some(code), Some(message)) = (inside("Code"), inside("Message")) else {
+        return text;
+    };
+    let said = format!("{code}: {message}");
+    let missing = ["NoSuchBucket", "ContainerNotFound"].contains(&code);
+    let begin = text.find("<?xml").or_else(|| text.find("<Error>"));
+    let end = text.rfind("</Error>").map(|at| at + "</Error>".len());
+    if let (Some(begin), Some(end)) = (begin, end)
+        && begin < end
+    {
+        text.replace_range(begin..end, &said);
+    }
+    match missing {
+        true => format!("expected a bucket that is there, found none of this name ({text})"),
+        false => text,
+    }
+}
+
 /// Waits between the tries of something that `object_store` does not repeat itself.
 pub(crate) struct Tries {
     until: Instant,
@@ -256,6 +288,34 @@ mod tests {
         for url in ["s3://b/a#b", "s3://b/a?b", "s3://b/a?", "s3://[", "nothing"] {
             assert!(parse(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn an_answer_in_xml_becomes_words() {
+        let said = "Error performing GET http://h/b in 4ms, after 2 retries, max_retries: 18446744073709551615, \
+            retry_timeout: 2s  - Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\"?>\n<Error>\
+            <Code>AccessDenied</Code><Message>Access Denied</Message><RequestId>x</RequestId></Error>";
+        assert_eq!(
+            plain(said),
+            "Error performing GET http://h/b in 4ms, after 2 retries, retry_timeout: 2s  - Server returned non-2xx status \
+            code: 403 Forbidden: AccessDenied: Access Denied"
+        );
+        let said = "404 Not Found: <Error><Code>NoSuchBucket</Code><Message>No</Message></Error>";
+        assert_eq!(
+            plain(said),
+            "expected a bucket that is there, found none of this name (404 Not Found: NoSuchBucket: No)"
+        );
+        for same in [
+            "",
+            "503: injected",
+            "<Code>a",
+            "</Error><Code></Code>",
+            "<Error>",
+        ] {
+            assert_eq!(plain(same), same);
+        }
+        // Tags in no order are no reason to panic.
+        plain("</Error><Code>a</Code><Message>b</Message><?xml");
     }
 
     #[test]

@@ -6,15 +6,29 @@ mod common;
 mod s3;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use common::read::{self, RefRow};
 use common::{Fabric, Random, run, small};
 use pgtrace_capture::record::Record;
-use s3::{Bucket, Fate, Proxy, program_at, run_at, said, server};
+use s3::{Bucket, Fate, Proxy, command_at, said, server};
 use tempfile::TempDir;
+
+/// pgtrace-ingest, with the store at `at`.
+fn program_at(at: SocketAddr, patience: &str, args: &[&str]) -> Command {
+    let mut command = command_at(env!("CARGO_BIN_EXE_pgtrace-ingest"), at, patience);
+    command.args(args);
+    command
+}
+
+/// What a run of it said, and its exit code.
+fn run_at(at: SocketAddr, patience: &str, args: &[&str]) -> (i32, String) {
+    said(program_at(at, patience, args).output().unwrap())
+}
 
 /// A recording in a folder, and its rows as a plain ingest has them.
 struct Recorded {

@@ -222,9 +222,27 @@ fn tabs_semicolons_quotes_and_a_byte_order_mark() {
     }
 }
 
+/// A header would swallow the rows that only a carriage return parts from it.
+#[test]
+fn any_end_of_a_line_ends_a_row() {
+    for end in ["\n", "\r\n", "\r"] {
+        let text = ["path,page", "/a,1", "/b,2", ""].join(end);
+        let found = rows("csv", &text).unwrap();
+        let found: Vec<_> = found.iter().map(|r| (r.path.as_deref(), r.page)).collect();
+        assert_eq!(found, [(Some("/a"), 1), (Some("/b"), 2)], "{end:?}");
+        // It is known for a table without being told, too.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &text).unwrap();
+        let raw = [file.path().to_path_buf()];
+        assert_ne!(prepare(&raw, None, &SETTINGS).unwrap().raw, raw, "{end:?}");
+    }
+}
+
 #[test]
 fn a_table_without_rows_is_a_recording_without_references() {
-    assert_eq!(rows("csv", "path,page\n").unwrap(), []);
+    for text in ["path,page\n", "path,page\r\n", "path,page"] {
+        assert_eq!(rows("csv", text).unwrap(), []);
+    }
     assert_eq!(rows("ndjson", "\n \n").unwrap(), []);
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
+use pgtrace_ingest::store;
 use reedline::Color;
 
 use crate::diagnose::Excerpt;
@@ -91,6 +92,9 @@ pub enum Error {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// A URL where results go to files only.
+    #[error("{0}: expected a file; COPY (SELECT ..) TO '{0}' writes to an object store")]
+    OutputUrl(String),
     /// A format that is nothing for people.
     #[error("{0} is nothing for a terminal: write it to a file (-o FILE, \\o FILE) or a pipe")]
     Binary(&'static str),
@@ -240,7 +244,7 @@ fn message(error: &DataFusionError) -> String {
             function.split('\'').next().unwrap_or_default()
         );
     }
-    rest.replace("'datafusion.public.", "'")
+    store::plain(&rest.replace("'datafusion.public.", "'"))
 }
 
 /// Columns that are listed when none has the name.

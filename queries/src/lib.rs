@@ -27,6 +27,7 @@ pub mod session;
 pub mod shell;
 pub mod statements;
 mod stats;
+mod stores;
 mod table;
 mod template;
 pub mod variables;

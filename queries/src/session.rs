@@ -24,6 +24,7 @@ use crate::diagnose::Names;
 use crate::functions;
 use crate::operators;
 use crate::pool::Pool;
+use crate::stores::Stores;
 use crate::table::{DATASET_URL, ManifestTable};
 use crate::template;
 use crate::views::{self, View};
@@ -263,6 +264,7 @@ fn runtime(options: &Options, spill: &TempDir) -> Result<Arc<RuntimeEnv>, DataFu
         .with_mode(DiskManagerMode::Directories(vec![spill.path().to_owned()]))
         .with_max_temp_directory_size(u64::MAX); // the disk's own size is the limit
     RuntimeEnvBuilder::new()
+        .with_object_store_registry(Arc::new(Stores::default()))
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(disk)
         .build_arc()

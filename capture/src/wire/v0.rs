@@ -16,7 +16,8 @@
 //! ```
 //!
 //! What v0 does not say: an access is taken for the most that the protection allows (exec, else write, else read); the
-//! user is 0, the thread the process, the command and all paths unknown; the first entry's tstamp counts from 1970.
+//! user is 0, the thread the process, the command and all paths unknown; no fault needed I/O (the record of one cannot
+//! leave that open); the first entry's tstamp counts from 1970.
 //! On i386 jiffies wrap after 49 days (and, by design, 5 minutes after boot): they are counted on across the wrap.
 
 use std::collections::{HashMap, HashSet};
@@ -238,7 +239,7 @@ impl Decoder {
                 p if p & 1 != 0 => Access::Read,
                 _ => Access::Unknown,
             },
-            major: None,
+            major: Some(false),
             kernel: false,
             gup: false,
             present: false,

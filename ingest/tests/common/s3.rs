@@ -1,5 +1,7 @@
-//! A real S3-compatible server (moto), a way to it that fails on purpose, and our program run against both.
+//! A real S3-compatible server (moto), a way to it that fails on purpose, and our programs run against both. Tests of
+//! pgtrace-sql include it, too.
 #![allow(
+    dead_code,
     unreachable_pub,
     missing_docs,
     clippy::unwrap_used,
@@ -8,6 +10,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -155,11 +158,10 @@ impl Bucket {
     }
 }
 
-/// Runs our program against the store at `at`.
-pub fn program_at(at: SocketAddr, patience: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pgtrace-ingest"));
+/// A program of ours that is to talk to the store at `at`.
+pub fn command_at(program: impl AsRef<OsStr>, at: SocketAddr, patience: &str) -> Command {
+    let mut command = Command::new(program);
     command
-        .args(args)
         .env_clear()
         .env("TMPDIR", std::env::temp_dir())
         .env("AWS_ACCESS_KEY_ID", "test")
@@ -173,10 +175,6 @@ pub fn program_at(at: SocketAddr, patience: &str, args: &[&str]) -> Command {
 }
 
 /// What a run said, and its exit code.
-pub fn run_at(at: SocketAddr, patience: &str, args: &[&str]) -> (i32, String) {
-    said(program_at(at, patience, args).output().unwrap())
-}
-
 pub fn said(output: Output) -> (i32, String) {
     let words = [output.stdout, output.stderr].concat();
     let words = String::from_utf8_lossy(&words).into_owned();

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use pgtrace_ingest::store;
 use tempfile::NamedTempFile;
 
 use super::Format;
@@ -44,6 +45,9 @@ impl Target {
     /// # Errors
     /// When no file can be made there.
     pub fn file(path: &Path) -> Result<Target, Error> {
+        if path.to_str().is_some_and(store::is_url) {
+            return Err(Error::OutputUrl(path.display().to_string()));
+        }
         let Ok(there) = std::fs::metadata(path) else {
             drop(temporary(path)?); // said at once and not after the query: no folder, or none to write in
             return Ok(Target::File {

@@ -8,7 +8,10 @@ mod container;
 mod json;
 mod plan;
 mod recording;
+mod table;
 mod text;
+mod translated;
+mod v0;
 mod whole;
 mod wire;
 
@@ -36,4 +39,6 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "status", run: text::status, heap: (MIB, 64) },
     Target { name: "units", run: text::units, heap: (MIB, 64) },
     Target { name: "perf", run: text::perf, heap: (MIB, 64) },
+    Target { name: "v0", run: v0::entries, heap: (4 * MIB, 64) },
+    Target { name: "table", run: table::text, heap: (4 * MIB, 256) },
 ];

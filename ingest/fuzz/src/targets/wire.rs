@@ -51,7 +51,7 @@ pub(super) fn decoder(data: &[u8]) {
 }
 
 /// A record that was understood is written so that it is understood the same.
-fn round_trip(record: &Record) {
+pub(super) fn round_trip(record: &Record) {
     if texts(record).any(|t| t.contains('\u{fffd}')) {
         return; // it was no UTF-8, and the text is longer now
     }

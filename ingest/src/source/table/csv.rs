@@ -1,6 +1,6 @@
 //! Values between commas, tabs or semicolons, below a header that names their columns.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,12 +18,14 @@ use super::{BATCH, ROW_BYTES};
 
 /// What may stand between values; the first that the header holds does.
 const DELIMITERS: [char; 3] = [',', '\t', ';'];
+/// What ends a line, each by itself and both together.
+const LINE_ENDS: [char; 2] = ['\n', '\r'];
 /// Bytes handed to the parser at a time.
 const PIECE: usize = 32 << 10;
 
 /// Whether a file begins with the header of such a table.
 pub(in super::super) fn looks_like(sample: &Sample) -> bool {
-    let Some(header) = sample.text().and_then(|text| text.lines().next()) else {
+    let Some(header) = sample.text().and_then(|text| text.split(LINE_ENDS).next()) else {
         return false;
     };
     let names = header.split(delimiter(header)).map(|n| n.trim_matches('"'));
@@ -54,9 +56,7 @@ pub(in super::super) fn translate(
     {
         from.consume(3);
     }
-    let mut header = String::new();
-    let line = from.by_ref().take(ROW_BYTES as u64).read_line(&mut header);
-    line.map_err(io)?;
+    let header = first_line(&mut from).map_err(io)?;
     if header.len() == ROW_BYTES {
         let expected = format!("a header of at most {ROW_BYTES} bytes");
         return Err(SourceError::format(&path, expected, "a longer one"));
@@ -95,6 +95,30 @@ pub(in super::super) fn translate(
         chosen,
     }
     .read(&mut from, to)
+}
+
+/// Reads the first line and its end; of a longer one the first [`ROW_BYTES`]. The parser takes a carriage return alone for
+/// the end of a line: so must this, or the rows behind it would be taken for the header. (The line feed that may
+/// follow is an empty line to the parser.)
+fn first_line(from: &mut impl BufRead) -> std::io::Result<String> {
+    let mut line = Vec::new();
+    loop {
+        let piece = from.fill_buf()?;
+        let end = piece
+            .iter()
+            .position(|b| LINE_ENDS.contains(&char::from(*b)));
+        let rest = end.map_or(piece.len(), |at| at + 1);
+        let taken = rest.min(ROW_BYTES - line.len());
+        line.extend(piece.iter().take(taken));
+        let done = piece.is_empty() || end.is_some() || line.len() == ROW_BYTES;
+        from.consume(taken);
+        if done {
+            let text = String::from_utf8(line);
+            return text.map_err(|_| {
+                std::io::Error::other("expected text in UTF-8, found other bytes in the first line")
+            });
+        }
+    }
 }
 
 struct Table<'a> {
