@@ -19,10 +19,6 @@ SELECT h.capture_id, h.object_id, h.path,
        power(2e0, 1 + h.magnitude) AS gap_high_ns,
        h.pages,
        coalesce(c.lost, CAST(0 AS BIGINT UNSIGNED)) AS lost
-FROM (
-    SELECT capture_id, object_id, min(path) AS path, floor(log2(gap_mean_ns)) AS magnitude, count(*) AS pages
-    FROM page_irf($condition)
-    GROUP BY capture_id, object_id, floor(log2(gap_mean_ns))
-) h
+FROM _gap_histogram($condition, 'ns') h
 LEFT JOIN captures c ON c.capture_id = h.capture_id
 ORDER BY h.capture_id, h.object_id, h.magnitude;

@@ -10,7 +10,7 @@ use datafusion::common::{Result, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{
-    EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr,
+    EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr, PhysicalSortExpr,
     PhysicalSortRequirement,
 };
 use datafusion::physical_plan::execution_plan::{
@@ -69,8 +69,20 @@ impl OperatorExec {
             Some(columns) => Arc::new(schema.project(columns)?),
             None => schema,
         };
+        let mut equivalences = EquivalenceProperties::new(Arc::clone(&schema));
+        // One capture's rows after the other's, in the order of the input. None is null, so nulls lie where they are wanted.
+        if let Ok(capture) = schema.index_of("capture_id") {
+            for nulls_first in [false, true] {
+                let expr = Arc::new(Column::new("capture_id", capture)) as Arc<dyn PhysicalExpr>;
+                let options = SortOptions {
+                    descending: false,
+                    nulls_first,
+                };
+                equivalences.add_ordering([PhysicalSortExpr { expr, options }]);
+            }
+        }
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
+            equivalences,
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,

@@ -6,6 +6,7 @@
 
 mod curves;
 mod exec;
+mod gap_histogram;
 mod input;
 mod inputs;
 mod losses;
@@ -95,7 +96,8 @@ pub(crate) trait Operator: Debug + Send + Sync {
 type Make = fn(&[ScalarValue]) -> Result<Arc<dyn Operator>>;
 
 /// The operators: name, and how to make one.
-const ALL: [(&str, Make); 13] = [
+const ALL: [(&str, Make); 14] = [
+    (gap_histogram::NAME, gap_histogram::make),
     (page_gaps::NAME, page_gaps::make),
     (patterns::NAME, patterns::make),
     (phases::NAME, phases::make),

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
 use pgtrace_locality::gaps::Gaps;
-use pgtrace_locality::index::PageKey;
+use pgtrace_locality::index::{Extent, PageKey};
 
 use super::inputs::Inputs;
 use super::memory::Memory;
@@ -101,18 +101,64 @@ impl Operator for PageGaps {
     fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
         let extents = input.extents();
         in_stretches(input, output, memory, |capture, _, memory| Capture {
-            id: Arc::clone(capture),
-            table: PageTable::new(&extents, memory),
-            names: Names::default(),
+            pages: Pages::new(capture, &extents, memory),
             schema: self.schema(),
         })
     }
 }
 
+/// The gaps of each page of a capture.
+pub(super) struct Pages {
+    pub(super) capture: Arc<str>,
+    pub(super) table: PageTable<Gaps>,
+    pub(super) names: Names,
+}
+
+impl Pages {
+    pub(super) fn new(capture: &Arc<str>, extents: &[Extent], memory: &Memory) -> Self {
+        Self {
+            capture: Arc::clone(capture),
+            table: PageTable::new(extents, memory),
+            names: Names::default(),
+        }
+    }
+
+    /// Takes the next references.
+    ///
+    /// # Errors
+    /// When there is neither memory nor disk.
+    pub(super) fn stretch(
+        &mut self,
+        rows: &Rows,
+        range: Range<usize>,
+        memory: &Memory,
+    ) -> Result<()> {
+        self.table.room(range.len(), memory, self.names.bytes())?;
+        let (seqs, times) = (&rows.seq[range.clone()], &rows.ts[range.clone()]);
+        let (objects, pages) = (&rows.object_id[range.clone()], &rows.page[range.clone()]);
+        let names = &mut self.names;
+        self.table.references(objects, pages, |i, object, gaps| {
+            names.meet(object, rows, range.start + i);
+            gaps.add(seqs[i], times[i]);
+        });
+        Ok(())
+    }
+
+    /// Puts a later stretch behind this.
+    ///
+    /// # Errors
+    /// When there is neither memory nor disk.
+    pub(super) fn join(&mut self, later: Self, memory: &Memory) -> Result<()> {
+        let beside = self.names.bytes() + later.names.bytes();
+        let mut join = |known: &mut Gaps, later: &Gaps| known.join(later);
+        let slots = self.table.join(later.table, 0, memory, beside, &mut join)?;
+        self.names.join(later.names, &slots);
+        Ok(())
+    }
+}
+
 struct Capture {
-    id: Arc<str>,
-    table: PageTable<Gaps>,
-    names: Names,
+    pages: Pages,
     schema: SchemaRef,
 }
 
@@ -124,30 +170,27 @@ impl Pass for Capture {
         _: &mut Output,
         memory: &Memory,
     ) -> Result<bool> {
-        self.table.room(range.len(), memory, self.names.bytes())?;
-        let (seqs, times) = (&rows.seq[range.clone()], &rows.ts[range.clone()]);
-        let (objects, pages) = (&rows.object_id[range.clone()], &rows.page[range.clone()]);
-        let names = &mut self.names;
-        self.table.references(objects, pages, |i, object, gaps| {
-            names.meet(object, rows, range.start + i);
-            gaps.add(seqs[i], times[i]);
-        });
-        Ok(true)
+        self.pages.stretch(rows, range, memory).map(|()| true)
     }
 
     fn end(self, output: &mut Output, memory: &Memory) -> Result<bool> {
         let columns = 0..self.schema.fields().len();
+        let Pages {
+            capture,
+            table,
+            names,
+        } = self.pages;
         let mut writer = Writer {
-            objects: self.table.index.objects().to_vec(),
-            names: &self.names,
-            capture: &self.id,
+            objects: table.index.objects().to_vec(),
+            names: &names,
+            capture: &capture,
             wanted: columns.map(|column| output.wants(column)).collect(),
             schema: self.schema,
             keys: Vec::with_capacity(BATCH),
             gaps: Vec::with_capacity(BATCH),
         };
-        let beside = self.names.bytes() + writer.objects.len() * 8;
-        let wanted = self.table.finish(
+        let beside = names.bytes() + writer.objects.len() * 8;
+        let wanted = table.finish(
             memory,
             beside,
             &mut |known, later| known.join(later),
@@ -164,13 +207,7 @@ impl Pass for Capture {
 impl Stretched for Capture {
     fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
         fold(stretches, |whole: &mut Self, later| {
-            let beside = whole.names.bytes() + later.names.bytes();
-            let mut join = |known: &mut Gaps, later: &Gaps| known.join(later);
-            let slots = whole
-                .table
-                .join(later.table, 0, memory, beside, &mut join)?;
-            whole.names.join(later.names, &slots);
-            Ok(())
+            whole.pages.join(later.pages, memory)
         })
     }
 }
