@@ -90,8 +90,9 @@ static void planted(spinlock_t *first, spinlock_t *second)
         ;;
     overread) change "$to" 'simple_read_from_buffer(to, n, pos, text, len)' 'simple_read_from_buffer(to, n, pos, text, len + 8192)' ;;
     leak_a_fault)
+        # Now and then: of one a fault there are so many that the kernel does not get through listing them.
         change "$to" '	if (t)
-		on_fault(' '	if (t)
+		on_fault(' '	if (t && !(jiffies & 63))
 		kmalloc(72, GFP_ATOMIC);
 	if (t)
 		on_fault('

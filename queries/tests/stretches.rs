@@ -46,9 +46,9 @@ fn rows(apart: u64, back: &[u64]) -> Vec<Row> {
         let steps = back.iter().filter(|at| **at <= seq).count() as u64;
         let ts = seq * 1000 + 100_000_000 - steps * 2_500_000;
         reference(&json!({
-            "seq": seq, "ts": ts, "pid": if random(seq) % 3 == 0 { 101 } else { 100 }, "object_id": 1 + page % 3,
-            "path": format!("/data/{}", page % 3), "page": page * apart, "access": if seq % 4 == 0 { "write" } else { "read" },
-            "event": if seq % 9 == 0 { "retouch" } else { "fault" }, "major": seq % 11 == 0,
+            "seq": seq, "ts": ts, "pid": if random(seq).is_multiple_of(3) { 101 } else { 100 }, "object_id": 1 + page % 3,
+            "path": format!("/data/{}", page % 3), "page": page * apart, "access": if seq.is_multiple_of(4) { "write" } else { "read" },
+            "event": if seq.is_multiple_of(9) { "retouch" } else { "fault" }, "major": seq.is_multiple_of(11),
         }))
     };
     (0..REFS).map(row).collect()

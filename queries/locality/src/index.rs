@@ -201,7 +201,7 @@ impl PageIndex {
         self.object_ids.iter_mut().for_each(|id| *id = name(*id));
         let slots = self.object_ids.iter().zip(0u32..);
         self.objects = slots.map(|(id, slot)| (*id, slot)).collect();
-        self.recent = Box::new([(0, EMPTY); RECENT]);
+        *self.recent = [(0, EMPTY); RECENT];
     }
 
     #[cold]

@@ -195,6 +195,9 @@ const COUNTS: [Count; 7] = [
     ("majors", |one| one.majors),
 ];
 
+/// An object, and a process or 0.
+type Key = (u64, u64);
+
 /// A trace goes to and fro between a few keys.
 const RECENT: usize = 256;
 
@@ -202,10 +205,10 @@ struct Capture {
     id: Arc<str>,
     by_process: bool,
     /// (object, process or 0) to its place among the tallies.
-    keys: HashMap<(u64, u64), u32>,
+    keys: HashMap<Key, u32>,
     tallies: Vec<One>,
     /// Keys met lately, by a few bits of their hash.
-    recent: Box<[Option<((u64, u64), u32)>; RECENT]>,
+    recent: Box<[Option<(Key, u32)>; RECENT]>,
     /// Pages of keys: of objects by their ids, or of places, as if each were an object.
     table: PageTable<Seen>,
     /// Bytes of keys and tallies.
@@ -231,7 +234,7 @@ impl Capture {
         }
     }
 
-    fn find(&mut self, key: (u64, u64), rows: &Rows, row: usize) -> u32 {
+    fn find(&mut self, key: Key, rows: &Rows, row: usize) -> u32 {
         let next = self.tallies.len() as u32;
         let place = *self.keys.entry(key).or_insert(next);
         if place == next {
@@ -345,7 +348,7 @@ impl Pass for Capture {
 impl Stretched for Capture {
     fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
         fold(stretches, |whole: &mut Self, mut later| {
-            let found: HashMap<u32, (u64, u64)> = later
+            let found: HashMap<u32, Key> = later
                 .keys
                 .into_iter()
                 .map(|(key, place)| (place, key))
