@@ -202,7 +202,7 @@ def error(bench, dataset, pages):
 
 
 # Every view, all of its rows and columns.
-VIEWS = ["page_irf", "irf_histogram", "irf_histogram_ns", "object_irf", "reuse_histogram", "mrc", "mrc_sampled", "mrc_fixed", "mrc_aet", "wss_curve",
+VIEWS = ["page_irf", "irf_histogram", "irf_histogram_ns", "object_irf", "reuse_histogram", "mrc", "mrc_sampled(0.01)", "mrc_fixed(10000)", "mrc_aet", "wss_curve",
          "working_set", "wss_percentiles", "hot_files", "hot_processes", "hot_pages", "recency_histogram", "temperature_histogram", "relation_matrix",
          "patterns", "object_patterns", "phases", "summary", "recorder_limits", "reuse_distance"]
 ABOVE = 200_000_000

@@ -92,7 +92,7 @@ static void planted(spinlock_t *first, spinlock_t *second)
     leak_a_fault)
         # Now and then: of one a fault there are so many that the kernel does not get through listing them.
         change "$to" '	if (t)
-		on_fault(' '	if (t && !(jiffies & 63))
+		on_fault(' '	if (t ? !(jiffies & 63) : 0)
 		kmalloc(72, GFP_ATOMIC);
 	if (t)
 		on_fault('

@@ -127,3 +127,35 @@ async fn a_clock_that_steps_back_at_a_cut_changes_nothing() {
     common::dataset(folder.path(), &rows(1, &cuts), 0);
     compare(folder.path(), "pages in place").await;
 }
+
+/// Several passes take more memory than one: where it does not suffice for them, it does for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_for_one_pass_suffices() {
+    let folder = tempfile::tempdir().unwrap();
+    common::dataset(folder.path(), &rows(1 << 30, &[]), 0);
+    let misses = "SELECT * FROM _misses('')";
+    let (mut answers, mut refusals) = (0, 0);
+    for kib in [8192, 4096, 3072, 2048, 1536, 1024, 768, 512] {
+        let answer = async |threads| {
+            let options = Options {
+                memory: kib << 10,
+                spill_dir: None,
+                threads: NonZeroUsize::new(threads).unwrap(),
+            };
+            let session = common::open_with(folder.path(), &options).await;
+            let frame = session.context().sql(misses).await.unwrap();
+            frame
+                .collect()
+                .await
+                .map(|batches| common::text_rows(&batches))
+        };
+        match answer(1).await {
+            Ok(expected) => {
+                assert_eq!(answer(THREADS).await.unwrap(), expected, "{kib} KiB");
+                answers += 1;
+            }
+            Err(_) => refusals += 1,
+        }
+    }
+    assert!(answers > 1 && refusals > 0, "{answers} {refusals}");
+}

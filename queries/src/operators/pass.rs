@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 
 use super::Output;
 use super::inputs::Inputs;
@@ -91,7 +91,8 @@ pub(crate) fn fold<P>(
     Ok(Some(whole))
 }
 
-/// As [`each_capture`], on as many threads as the input has stretches. `begin` also gets whether the pass is over a
+/// As [`each_capture`], on as many threads as the input has stretches, or where there is not the memory for that, as
+/// [`each_capture`] does. `begin` also gets whether the pass is over a
 /// stretch that follows others; what it gives then waits until they are put together.
 ///
 /// # Errors
@@ -123,23 +124,41 @@ pub(crate) fn in_stretches<P: Stretched>(
                 Err(panic) => std::panic::resume_unwind(panic),
             });
             ended.collect::<Result<Vec<_>>>()
-        })?;
+        });
         if output.closed() {
             return Ok(());
         }
-        memory.take_over(parts)?;
-        let passes: Vec<P> = passes.into_iter().flatten().collect();
-        if passes.is_empty() {
-            return Ok(());
+        // Several passes take more memory than one.
+        let whole = match passes {
+            Ok(passes) => match memory.take_over(parts) {
+                Ok(()) => join(passes.into_iter().flatten().collect(), memory),
+                Err(e) => Err(e),
+            },
+            Err(e) => {
+                drop(parts);
+                Err(e)
+            }
+        };
+        match whole {
+            Ok(Some(Some(whole))) => return whole.end(output, memory).map(|_| ()),
+            Ok(None) => return Ok(()),
+            Err(e) if !matches!(e.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+                return Err(e);
+            }
+            _ => inputs.again()?,
         }
-        if let Some(whole) = P::join(passes, memory)? {
-            return whole.end(output, memory).map(|_| ());
-        }
-        inputs.again()?;
     }
     each_capture(inputs, output, memory, |capture| {
         begin(capture, Place::Whole, memory)
     })
+}
+
+/// Puts passes together, if there are any. The inner `None`: that cannot be done.
+fn join<P: Stretched>(passes: Vec<P>, memory: &Memory) -> Result<Option<Option<P>>> {
+    match passes.is_empty() {
+        true => Ok(None),
+        false => P::join(passes, memory).map(Some),
+    }
 }
 
 /// Where in the string a pass is.

@@ -197,20 +197,23 @@ impl Pass for Capture {
 
 impl Stretched for Capture {
     fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
+        let bytes = |stretch: &Self| stretch.order.bytes() + stretch.counted.bytes();
+        let held: usize = stretches.iter().map(bytes).sum();
+        let pages: usize = stretches.iter().map(|stretch| stretch.order.pages()).sum();
+        // Names of hashed pages, and counts of longer distances.
+        memory.need(held + pages * 16, "the orders of stretches")?;
         let (mut orders, mut whole) = (Vec::new(), None);
-        let mut pages = 0;
         for stretch in stretches {
-            pages += stretch.order.pages();
             orders.push(stretch.order);
-            let first = whole.get_or_insert(Capture {
+            let next = Capture {
                 order: PageOrder::new(&[], false),
-                counted: Distances::default(),
                 ..stretch
-            });
-            first.counted.merge(&stretch.counted);
+            };
+            match &mut whole {
+                None => whole = Some(next),
+                Some(whole) => whole.counted.merge(&next.counted),
+            }
         }
-        let bytes: usize = orders.iter().map(PageOrder::bytes).sum();
-        memory.need(bytes + pages * 24, "the orders of stretches")?;
         if let Some(whole) = &mut whole {
             PageOrder::join(&mut orders, |distance| whole.counted.add(distance));
         }
