@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo build --locked --release -p pgtrace-ingest --bin pgtrace-ingest --example scale --example decode_merge --example bytes_read
+cargo build --locked --release --workspace --bins
 .venv/bin/python bench/bytes.py target/demo testdata/demo
 .venv/bin/python bench/ingest.py ${QUICK:+--quick}
 cargo run --locked --release -p pgtrace-locality --example confusion
+cargo run --locked --release -p pgtrace-locality --example speed
+.venv/bin/python bench/sql.py ${QUICK:+--quick}
