@@ -22,6 +22,9 @@ const NONE: u32 = u32::MAX;
 /// No object has this slot: marks an empty entry of the table.
 const EMPTY: u32 = u32::MAX;
 
+/// References that are worth working on together, step by step: what one needs from memory is fetched while others wait.
+pub const TOGETHER: usize = 64;
+
 /// Most pages that an index can tell apart.
 pub const MAX_PAGES: usize = NONE as usize;
 

@@ -5,11 +5,8 @@
 //! stretches' orders as the later ones reference them (Niu et al., "PARDA: a fast parallel reuse distance analysis
 //! algorithm", 2012).
 
-use crate::index::{Extent, PageIndex};
+use crate::index::{Extent, PageIndex, TOGETHER};
 use crate::recency::Recency;
-
-/// References worked on together: what one needs from memory is fetched while another waits.
-const TOGETHER: usize = 64;
 
 /// Pages of one stretch in order of their latest reference.
 pub struct PageOrder {

@@ -16,7 +16,7 @@ use super::page_gaps::Pages;
 use super::pass::{Pass, Stretched, fold, in_stretches};
 use super::references::Rows;
 use super::texts::Texts;
-use super::{BATCH, Operator, Output};
+use super::{BATCH, Operator, Output, is_wanted};
 
 pub(crate) const NAME: &str = "_gap_histogram";
 
@@ -53,9 +53,9 @@ impl Operator for Histogram {
     }
 
     fn reads_for(&self, wanted: &[usize]) -> Vec<&'static str> {
-        let reads = self.reads().iter().copied();
+        let (schema, reads) = (self.schema(), self.reads().iter().copied());
         reads
-            .filter(|name| *name != "path" || wanted.contains(&2))
+            .filter(|name| *name != "path" || is_wanted(&schema, wanted, "path"))
             .collect()
     }
 

@@ -158,6 +158,12 @@ fn time() -> DataType {
     DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
+/// Whether a column is among those that are wanted, by their numbers.
+fn is_wanted(schema: &SchemaRef, wanted: &[usize], column: &str) -> bool {
+    let number = schema.index_of(column);
+    number.is_ok_and(|number| wanted.contains(&number))
+}
+
 /// For operators that take a condition and nothing else.
 fn no_arguments(name: &str, arguments: &[ScalarValue]) -> Result<()> {
     match arguments.first() {

@@ -18,7 +18,7 @@ use super::pages::{PageTable, Summary};
 use super::pass::{Pass, Stretched, fold, in_stretches};
 use super::references::Rows;
 use super::texts::Texts;
-use super::{BATCH, Operator, Output, no_arguments, time};
+use super::{BATCH, Operator, Output, is_wanted, no_arguments, time};
 
 pub(crate) const NAME: &str = "_page_gaps";
 
@@ -81,12 +81,12 @@ impl Operator for PageGaps {
 
     fn reads_for(&self, wanted: &[usize]) -> Vec<&'static str> {
         let schema = self.schema();
-        let unwanted = |name: &str| {
-            let column = schema.index_of(name).ok();
-            (name == "path" || name == "object_kind") && column.is_none_or(|c| !wanted.contains(&c))
+        let needed = |name: &str| match name {
+            "path" | "object_kind" => is_wanted(&schema, wanted, name),
+            _ => true,
         };
         let reads = self.reads().iter().copied();
-        reads.filter(|name| !unwanted(name)).collect()
+        reads.filter(|name| needed(name)).collect()
     }
 
     fn splits_by(&self) -> &'static [&'static str] {

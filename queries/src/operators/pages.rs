@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use datafusion::common::Result;
-use pgtrace_locality::index::{Extent, PageIndex, PageKey, page_hash};
+use pgtrace_locality::index::{Extent, PageIndex, PageKey, TOGETHER, page_hash};
 
 use super::BATCH;
 use super::memory::{Memory, SpillPath};
@@ -47,8 +47,12 @@ const LEVELS: u32 = 5;
 /// Pages by which a table grows before it asks for memory again.
 const STEP: usize = 4096;
 
-/// Pages looked up together: what one needs from memory is fetched while another waits.
-const TOGETHER: usize = 64;
+/// An index of the pages: where they lie, if that is known and there is memory for all of them, at `bytes` a page.
+pub(crate) fn index(extents: &[Extent], memory: &Memory, bytes: usize) -> PageIndex {
+    let fits =
+        |index: &PageIndex| index.is_dense() && memory.hold(index.pages() * bytes + index.bytes());
+    PageIndex::dense(extents).filter(fits).unwrap_or_default()
+}
 
 /// Pages of one capture, with what is known of each.
 pub(crate) struct PageTable<S> {
@@ -65,16 +69,12 @@ pub(crate) struct PageTable<S> {
 impl<S: Summary> PageTable<S> {
     /// A table; `extents`: where the pages lie, if that is known.
     pub(crate) fn new(extents: &[Extent], memory: &Memory) -> Self {
-        let dense = PageIndex::dense(extents).filter(|index| {
-            let bytes = index.pages() * size_of::<S>() + index.bytes();
-            index.is_dense() && memory.hold(bytes)
-        });
-        let mut table = Self::at(0);
-        if let Some(index) = dense {
-            table.states = vec![S::default(); index.pages()];
-            table.index = index;
+        let index = index(extents, memory, size_of::<S>());
+        Self {
+            states: vec![S::default(); index.pages()],
+            index,
+            ..Self::at(0)
         }
-        table
     }
 
     fn at(level: u32) -> Self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
-use pgtrace_locality::index::page_hash;
+use pgtrace_locality::index::{TOGETHER, page_hash};
 
 use super::inputs::Inputs;
 use super::memory::Memory;
@@ -16,7 +16,7 @@ use super::pages::{PageTable, Summary};
 use super::pass::{Pass, Stretched, fold, in_stretches};
 use super::references::{Done, Rows, text};
 use super::texts::Texts;
-use super::{BATCH, Operator, Output};
+use super::{BATCH, Operator, Output, is_wanted};
 
 pub(crate) const NAME: &str = "_tally";
 
@@ -97,7 +97,7 @@ impl Operator for Tally {
 
     fn reads_for(&self, wanted: &[usize]) -> Vec<&'static str> {
         let schema = self.schema();
-        let wants = |name: &str| schema.index_of(name).is_ok_and(|c| wanted.contains(&c));
+        let wants = |name: &str| is_wanted(&schema, wanted, name);
         let needed = |name: &str| match name {
             "page" => wants("pages"),
             "access" => wants("reads") || wants("writes") || wants("execs"),
@@ -300,8 +300,7 @@ impl Pass for Capture {
     ) -> Result<bool> {
         let pages = if rows.page.is_empty() { 0 } else { range.len() };
         self.table.room(pages, memory, self.bytes)?;
-        // As many as the table fetches together.
-        let mut keys = [0u64; 64];
+        let mut keys = [0u64; TOGETHER];
         for from in range.clone().step_by(keys.len()) {
             let part = from..(from + keys.len()).min(range.end);
             let keys = &mut keys[..part.len()];

@@ -7,11 +7,12 @@ use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray, UInt64Array}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
 use pgtrace_capture::units;
-use pgtrace_locality::index::{Extent, PageIndex};
+use pgtrace_locality::index::{PageIndex, TOGETHER};
 
 use super::inputs::Inputs;
 use super::losses::{self, Losses};
 use super::memory::Memory;
+use super::pages;
 use super::pass::{Pass, Place, Stretched, in_stretches};
 use super::references::Rows;
 use super::table::text;
@@ -126,14 +127,14 @@ impl Operator for Windows {
     fn run(&self, input: &mut Inputs, output: &mut Output, memory: &Memory) -> Result<()> {
         let (extents, losses) = (input.extents(), Losses::of(input.beside())?);
         in_stretches(input, output, memory, |capture, place, memory| {
-            let (index, seen) = pages(&extents, memory);
+            let index = pages::index(&extents, memory, size_of::<u32>());
             Capture {
                 id: Arc::clone(capture),
                 length: self.0,
                 losses: losses.get(&**capture).cloned().unwrap_or_default(),
                 place,
+                seen: vec![0; index.pages()],
                 index,
-                seen,
                 number: 0,
                 leading: Vec::new(),
                 open: None,
@@ -144,18 +145,6 @@ impl Operator for Windows {
         })
     }
 }
-
-/// An index of the pages, and a place for each that is known already.
-fn pages(extents: &[Extent], memory: &Memory) -> (PageIndex, Vec<u32>) {
-    let dense = PageIndex::dense(extents)
-        .filter(|index| index.is_dense() && memory.hold(index.bytes() + index.pages() * 4));
-    let index = dense.unwrap_or_default();
-    let seen = vec![0; index.pages()];
-    (index, seen)
-}
-
-/// References looked up together.
-const TOGETHER: usize = 64;
 
 #[derive(Clone, Copy)]
 struct Window {
