@@ -16,6 +16,8 @@ pub(crate) const SQL: &str =
 pub(crate) struct Losses {
     begun: Sums,
     ended: Sums,
+    /// Those that end before they begin, because a clock stepped back: few.
+    reversed: Vec<(i64, i64, u64)>,
 }
 
 /// Times in order, each with the sum up to it.
@@ -58,48 +60,82 @@ impl Losses {
             else {
                 return exec_err!("losses are not of the types that an operator reads");
             };
-            for (row, id) in ids.iter().enumerate() {
-                let one = (from.value(row), to.value(row), counts.value(row));
-                all.entry(id.unwrap_or_default().to_owned())
-                    .or_default()
-                    .push(one);
+            let rows = ids.iter().zip(from.iter().zip(to).zip(counts));
+            for (id, ((from, to), count)) in rows {
+                // What was lost at an unknown time overlaps nothing.
+                if let (Some(from), Some(to), Some(count)) = (from, to, count) {
+                    all.entry(id.unwrap_or_default().to_owned())
+                        .or_default()
+                        .push((from, to, count));
+                }
             }
         }
-        let sums = all.into_iter().map(|(id, losses)| {
-            let begun = losses.iter().map(|(from, _, count)| (*from, *count));
-            let ended = losses
-                .iter()
-                .map(|(from, to, count)| (*to.max(from), *count));
-            let losses = Losses {
-                begun: Sums::new(begun.collect()),
-                ended: Sums::new(ended.collect()),
-            };
-            (id, Arc::new(losses))
-        });
-        Ok(sums.collect())
+        let losses = all.into_iter();
+        Ok(losses
+            .map(|(id, losses)| (id, Arc::new(Self::new(losses))))
+            .collect())
+    }
+
+    /// Of begin, end and count of each.
+    fn new(losses: Vec<(i64, i64, u64)>) -> Self {
+        let (forward, reversed): (Vec<_>, Vec<_>) =
+            losses.into_iter().partition(|(from, to, _)| from <= to);
+        let begun = forward.iter().map(|(from, _, count)| (*from, *count));
+        let ended = forward.iter().map(|(_, to, count)| (*to, *count));
+        Self {
+            begun: Sums::new(begun.collect()),
+            ended: Sums::new(ended.collect()),
+            reversed,
+        }
     }
 
     /// What was lost in losses that overlap a stretch of time, its end included.
     pub(crate) fn within(&self, from: i64, to: i64) -> u64 {
         let begun = self.begun.up_to(|ts| ts <= to);
-        begun.saturating_sub(self.ended.up_to(|ts| ts < from))
+        let forward = begun.saturating_sub(self.ended.up_to(|ts| ts < from));
+        let reversed = self.reversed.iter();
+        let overlap = reversed.filter(|(begin, end, _)| *begin <= to && *end >= from);
+        overlap.fold(forward, |sum, (_, _, count)| sum.saturating_add(*count))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn overlaps_are_found(losses in prop::collection::vec((0i64..50, 0i64..20, 1u64..9), 0..30), from in -5i64..60, length in 0i64..30) {
-            let begun = losses.iter().map(|(at, _, n)| (*at, *n)).collect();
-            let ended = losses.iter().map(|(at, length, n)| (at + length, *n)).collect();
-            let found = Losses { begun: Sums::new(begun), ended: Sums::new(ended) }.within(from, from + length);
-            let overlap = |(at, l, _): &&(i64, i64, u64)| *at <= from + length && at + l >= from;
+        fn overlaps_are_found(losses in prop::collection::vec((0i64..50, -5i64..20, 1u64..9), 0..30), from in -5i64..60, length in 0i64..30) {
+            let losses: Vec<_> = losses.into_iter().map(|(at, length, n)| (at, at + length, n)).collect();
+            let found = Losses::new(losses.clone()).within(from, from + length);
+            let overlap = |(begin, end, _): &&(i64, i64, u64)| *begin <= from + length && *end >= from;
             let expected: u64 = losses.iter().filter(overlap).map(|(_, _, n)| n).sum();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn what_was_lost_at_an_unknown_time_overlaps_nothing() {
+        use arrow::array::{StringArray, TimestampNanosecondArray, UInt64Array};
+        let times =
+            |times: [Option<i64>; 3]| Arc::new(TimestampNanosecondArray::from(times.to_vec())) as _;
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            (
+                "capture_id",
+                Arc::new(StringArray::from(vec!["a"; 3])) as _,
+                false,
+            ),
+            ("from_ts", times([Some(5), None, Some(0)]), true),
+            ("to_ts", times([Some(9), Some(9), None]), true),
+            (
+                "count",
+                Arc::new(UInt64Array::from(vec![1, 10, 100])) as _,
+                false,
+            ),
+        ]);
+        let found = Losses::of(&[batch.unwrap()]).unwrap();
+        assert_eq!(found["a"].within(0, 100), 1);
     }
 }
