@@ -121,6 +121,23 @@ fn round_trip() {
 }
 
 #[test]
+fn what_a_chunk_takes_is_known_before_it_is_written() {
+    let blocks = payloads();
+    let told: u64 = blocks
+        .iter()
+        .map(|(_, payload)| ChunkWriter::block_bytes(payload))
+        .sum();
+    assert_eq!(
+        ChunkWriter::empty_bytes(&header()) + told,
+        written(&blocks).len() as u64
+    );
+    assert_eq!(
+        ChunkWriter::empty_bytes(&header()),
+        written(&[]).len() as u64
+    );
+}
+
+#[test]
 fn layout_is_the_documented_one() {
     let bytes = written(&payloads());
     assert_eq!(&bytes[0..8], b"PGTRACE\n");

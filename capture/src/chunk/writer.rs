@@ -93,6 +93,14 @@ impl ChunkWriter {
         Ok(len)
     }
 
+    /// Bytes of a chunk without blocks: its header and its end. What [`ChunkWriter::create`] refuses takes none.
+    #[must_use]
+    pub fn empty_bytes(header: &ChunkHeader) -> u64 {
+        header
+            .encode()
+            .map_or(0, |header| (header.len() + BLOCK_HEADER + END_LEN) as u64)
+    }
+
     /// Bytes that a block with this payload takes in the file.
     #[must_use]
     pub fn block_bytes(payload: &[u8]) -> u64 {

@@ -104,11 +104,11 @@ impl<'a> Chunks<'a> {
             ..self.plan.header.clone()
         };
         let path = self.plan.dir.join(file_name(self.cpu, self.index));
+        // Room for its end, too: that it can be finished is settled here.
+        self.shared.grow(ChunkWriter::empty_bytes(&header));
         let mut writer = ChunkWriter::create(&path, &header)?;
         self.first.get_or_insert(path);
         self.index += 1;
-        self.shared.keep.grow(writer.bytes());
-        self.shared.disk.wrote(writer.bytes());
         let (mark, known) = self.shared.names.begin_chunk(self.cpu);
         for piece in known {
             write(self.shared, &mut writer, BlockKind::Repeated, &piece)?;
@@ -235,8 +235,6 @@ fn write(
     kind: BlockKind,
     bytes: &[u8],
 ) -> Result<(), ChunkError> {
-    let grows = ChunkWriter::block_bytes(bytes);
-    shared.keep.grow(grows);
-    shared.disk.wrote(grows);
+    shared.grow(ChunkWriter::block_bytes(bytes));
     writer.block(kind, bytes)
 }

@@ -55,6 +55,12 @@ impl Shared {
 }
 
 impl Shared {
+    /// Chunks are about to grow by so many bytes: makes room for them, and counts them.
+    pub(super) fn grow(&self, bytes: u64) {
+        self.keep.grow(bytes);
+        self.disk.wrote(bytes);
+    }
+
     /// Whether some thread may have ended, or is about to.
     pub(super) fn is_ending(&self) -> bool {
         let flags = [&self.stopped, &self.failed, &self.gone];
