@@ -1,6 +1,6 @@
 //! Row groups: rows to encoded columns, and how each column is encoded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +17,7 @@ use parquet::file::properties::{
 };
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
+use pgtrace_capture::record::Event;
 
 use crate::manifest::{ObjectExtent, Span};
 use crate::row::{Context, Row, Rows};
@@ -137,6 +138,8 @@ pub(crate) struct Facts {
     pub(crate) uid: Option<Span<u32>>,
     pub(crate) pid: Option<Span<u32>>,
     pub(crate) objects: BTreeMap<u64, Span<u64>>,
+    /// Kinds of events, in order of their names.
+    pub(crate) events: BTreeSet<&'static str>,
 }
 
 impl Encoder {
@@ -224,6 +227,10 @@ impl Facts {
         for span in [utc.iter().min(), utc.iter().max()].into_iter().flatten() {
             include(&mut self.ts, *span);
         }
+        for run in rows.chunk_by(|a, b| a.event() == b.event()) {
+            self.events
+                .extend(run.first().map(|row| row.event().as_str()));
+        }
         // The others come in runs.
         for run in rows.chunk_by(|a, b| (a.uid, a.tgid, a.object) == (b.uid, b.tgid, b.object)) {
             let Some(first) = run.first() else {
@@ -239,14 +246,16 @@ impl Facts {
         }
     }
 
-    /// Adds rows given by their columns, in order of `seq`: uids and pids, objects and pages.
+    /// Adds rows given by their columns, in order of `seq`: uids and pids, objects and pages, events.
     pub(crate) fn add_columns(
         &mut self,
         seq: &[u64],
         ts: &[i64],
         (uids, pids): (&[u32], &[u32]),
         (objects, pages): (&[u64], &[u64]),
+        events: impl Iterator<Item = Event>,
     ) {
+        self.events.extend(events.map(Event::as_str));
         self.rows += seq.len() as u64;
         merge(&mut self.seq, ends(seq));
         merge(&mut self.ts, extremes(ts));
@@ -272,6 +281,7 @@ impl Facts {
         for (object, span) in other.objects {
             self.include_object(object, span);
         }
+        self.events.extend(other.events);
     }
 
     /// The objects as the manifest lists them.
@@ -282,6 +292,11 @@ impl Facts {
             max_page: span.max,
         };
         self.objects.iter().map(extent).collect()
+    }
+
+    /// The events as the manifest lists them.
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.events.iter().map(|&event| event.to_owned()).collect()
     }
 
     fn include_object(&mut self, object: u64, span: Span<u64>) {

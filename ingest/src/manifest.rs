@@ -144,6 +144,9 @@ pub struct FileEntry {
     /// Objects referred to, by id; empty: not recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ObjectExtent>,
+    /// Kinds of events of its rows, as `refs.event` names them, sorted; empty: not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
 }
 
 impl FileEntry {
@@ -159,6 +162,7 @@ impl FileEntry {
             uid: None,
             pid: None,
             objects: Vec::new(),
+            events: Vec::new(),
         }
     }
 }
@@ -419,6 +423,7 @@ mod tests {
                     min_page: 0,
                     max_page: u64::MAX,
                 }],
+                events: vec!["fault".into(), "retouch".into()],
             }],
         );
         manifest

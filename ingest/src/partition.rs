@@ -488,6 +488,7 @@ async fn end(
         uid: file.facts.uid,
         pid: file.facts.pid,
         objects: file.facts.extents(),
+        events: file.facts.events(),
     })
 }
 

@@ -78,6 +78,11 @@ impl Row {
         }
     }
 
+    /// What happened to the page.
+    pub(crate) fn event(&self) -> Event {
+        event(self.flags & EVENT)
+    }
+
     /// Sets event, access and major of a row that was stored; text that is none of them is left out.
     pub(crate) fn set_use(&mut self, event: &str, access: Option<&str>, major: Option<bool>) {
         let event = Event::ALL.iter().find(|e| e.as_str() == event);

@@ -52,6 +52,7 @@ fn entry(path: &str) -> FileEntry {
         uid: None,
         pid: None,
         objects: Vec::new(),
+        events: Vec::new(),
     }
 }
 

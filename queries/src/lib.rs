@@ -14,6 +14,7 @@ pub mod export;
 mod functions;
 mod keywords;
 mod lexer;
+mod numbered;
 mod older;
 mod operators;
 pub mod output;

@@ -1,13 +1,20 @@
 //! Leaves out data files by what the manifest says about them, before any is opened.
 
 use std::collections::HashSet;
+use std::ops::Not;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::{Column, Result, ScalarValue};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr_rewriter::unnormalize_col;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use pgtrace_ingest::manifest::FileEntry;
 
@@ -32,6 +39,30 @@ pub(crate) fn keep(
         keep[file] |= kept;
     }
     Ok(keep)
+}
+
+/// Whether `filter` is true of every row of `files`, so that no row need be asked.
+///
+/// # Errors
+/// As [`keep`].
+pub(crate) fn always(filter: &Expr, schema: &SchemaRef, files: &[FileEntry]) -> Result<bool> {
+    // What is null is neither true nor false: the figures say nothing of it.
+    let nullable = |column: &&Column| {
+        let field = schema.field_with_name(&column.name);
+        field.map_or(true, |field| field.is_nullable())
+    };
+    if filter.is_volatile() || filter.column_refs().iter().any(|c| nullable(&c)) {
+        return Ok(false);
+    }
+    let table = DFSchema::try_from(Arc::clone(schema))?;
+    let simplify = SimplifyContext::builder()
+        .with_schema(Arc::new(table.clone()))
+        .build();
+    let filter = unnormalize_col(filter.clone());
+    let not = ExprSimplifier::new(simplify).simplify(filter.not())?;
+    let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+    let not = create_physical_expr(&not, &table, &props, &context)?;
+    Ok(keep(&not, schema, files)?.iter().all(|keep| !keep))
 }
 
 /// What is pruned: each object's stretch of pages in each file, because `object_id = .. AND page < ..` prunes
@@ -106,7 +137,20 @@ impl PruningStatistics for Containers<'_> {
         Some(Arc::new(UInt64Array::from_iter_values(rows)))
     }
 
-    fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
-        None
+    /// For each container, whether all values of a column are among `values` (true), or none is (false).
+    fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        if column.name != "event" {
+            return None;
+        }
+        let texts: HashSet<&str> = values.iter().filter_map(|v| v.try_as_str()?).collect();
+        let of_row = |&(file, _): &(usize, Option<usize>)| {
+            let events = &self.files[file].events;
+            let among = events.iter().filter(|e| texts.contains(e.as_str())).count();
+            match among {
+                0 => (!events.is_empty()).then_some(false),
+                n => (n == events.len()).then_some(true),
+            }
+        };
+        Some(self.rows.iter().map(of_row).collect())
     }
 }

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use crate::Error;
 use crate::diagnose::Names;
 use crate::functions;
+use crate::numbered;
 use crate::operators;
 use crate::pool::Pool;
 use crate::stores::Stores;
@@ -92,6 +93,7 @@ impl Session {
                 .map_err(|e| Error::Engine(Box::new(e)))?;
         }
         operators::register(&ctx);
+        numbered::register(&ctx);
         let starts = Arc::new(starts(&ctx).await.map_err(|e| Error::from(e).to_string()));
         functions::register(&Scope {
             context: &ctx,

@@ -218,7 +218,12 @@ impl TableProvider for ManifestTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        // What is true of every row anyway is evaluated for none.
+        let support = |filter: &&Expr| match prune::always(filter, &self.schema, self.files()) {
+            Ok(true) => TableProviderFilterPushDown::Exact,
+            Ok(false) | Err(_) => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(support).collect())
     }
 
     fn statistics(&self) -> Option<Statistics> {

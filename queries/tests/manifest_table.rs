@@ -275,3 +275,193 @@ async fn a_file_that_the_manifest_does_not_name_is_no_data() {
         [["35", "4"]]
     );
 }
+
+#[tokio::test]
+async fn what_is_true_of_every_row_is_asked_of_none() {
+    let folder = tempfile::tempdir().unwrap();
+    // Every third is a look-up, of which pid 3 alone has any; major is null of it.
+    let all: Vec<Row> = (0..30u64)
+        .map(|i| {
+            let pid = 1 + i % 3;
+            let event = ["fault", "retouch", "lookup"][pid as usize - 1];
+            reference(&json!({"seq": i, "pid": pid, "object_id": pid, "page": i, "event": event, "major": null}))
+        })
+        .collect();
+    let mut made = Fabricator::new(folder.path());
+    made.refs(&all, 10);
+    made.captures(&all, 0);
+    made.commit();
+    let session = open(folder.path()).await;
+    // filter, whether it is left out of the plan, files left of nine, rows
+    for (filter, left_out, files, count) in [
+        ("event IN ('fault', 'retouch', 'lookup')", true, 9, 30),
+        (
+            "event IN ('fault', 'retouch', 'lookup', 'insert')",
+            true,
+            9,
+            30,
+        ),
+        ("event <> 'evict'", true, 9, 30),
+        ("pid < 4 AND seq >= 0 AND page <= 29", true, 9, 30),
+        ("pid < 3", false, 6, 20),
+        ("event IN ('fault', 'retouch')", false, 6, 20),
+        ("event = 'lookup'", false, 3, 10),
+        ("event <> 'lookup'", false, 6, 20),
+        ("event = 'insert'", false, 0, 0),
+        ("page <= 28", false, 9, 29),
+        // Null is not true.
+        ("major IS NULL", false, 9, 30),
+        ("major OR pid < 4", false, 9, 30),
+        ("major OR pid > 4", false, 9, 0),
+        ("random() >= 0 AND pid > 0", false, 9, 30),
+    ] {
+        let counted = rows(
+            &session,
+            &format!("SELECT count(seq) FROM refs WHERE {filter}"),
+        )
+        .await;
+        assert_eq!(counted, [[count.to_string()]], "{filter}");
+        let plan = rows(
+            &session,
+            &format!("EXPLAIN SELECT ts FROM refs WHERE {filter}"),
+        )
+        .await;
+        let plan = plan.into_iter().flatten().collect::<Vec<_>>().join("\n");
+        let evaluated = plan.contains("predicate=") || plan.contains("FilterExec");
+        assert!(files == 0 || evaluated != left_out, "{filter}\n{plan}");
+        if files > 0 && !left_out {
+            assert_eq!(pruned(&session, filter).await, (9, 9 - files), "{filter}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn grouping_by_texts_counts_what_counting_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let all: Vec<Row> = (0..9_000u64)
+        .map(|i| {
+            // Each slice has texts of its own, in an order of its own; some have none.
+            let path = (i % 7 > 0).then(|| format!("/f{}", (i * i + i / 3000) % 11));
+            let access = ["read", "write", "exec"][(i % 5 % 3) as usize];
+            reference(&json!({"seq": i, "pid": 1 + i % 2, "page": i % 100, "path": path, "access": access}))
+        })
+        .collect();
+    let mut made = Fabricator::new(folder.path());
+    made.refs(&all, 3000);
+    made.captures(&all, 0);
+    made.commit();
+    let session = open(folder.path()).await;
+    let text = |r: &Row, c: &str| r[c].as_str().unwrap_or("NULL").to_owned();
+    let count = |key: &dyn Fn(&Row) -> Option<Vec<String>>| {
+        let mut counts = std::collections::BTreeMap::<Vec<String>, (u64, u64)>::new();
+        for row in &all {
+            if let Some(key) = key(row) {
+                let (n, sum) = counts.entry(key).or_default();
+                *n += 1;
+                *sum += row["page"].as_u64().unwrap();
+            }
+        }
+        let rows = counts.into_iter().map(|(mut key, (n, sum))| {
+            key.extend([n.to_string(), sum.to_string()]);
+            key
+        });
+        rows.collect::<Vec<Vec<String>>>()
+    };
+    for (group, rest, expected) in [
+        ("path", "", count(&|r| Some(vec![text(r, "path")]))),
+        (
+            "path, access",
+            "",
+            count(&|r| Some(vec![text(r, "path"), text(r, "access")])),
+        ),
+        (
+            "access, pid, path",
+            "",
+            count(&|r| {
+                Some(vec![
+                    text(r, "access"),
+                    r["pid"].to_string(),
+                    text(r, "path"),
+                ])
+            }),
+        ),
+        (
+            "path",
+            "WHERE path = '/f3'",
+            count(&|r| (r["path"] == "/f3").then(|| vec![text(r, "path")])),
+        ),
+        (
+            "path",
+            "HAVING path > '/f3'",
+            count(&|r| (!r["path"].is_null() && text(r, "path").as_str() > "/f3").then(|| vec![text(r, "path")])),
+        ),
+        (
+            "path",
+            "HAVING count(*) > 900",
+            count(&|r| Some(vec![text(r, "path")]))
+                .into_iter()
+                .filter(|row| row[1].parse::<u64>().unwrap() > 900)
+                .collect(),
+        ),
+        (
+            "path",
+            "HAVING path IS NULL",
+            count(&|r| r["path"].is_null().then(|| vec![text(r, "path")])),
+        ),
+    ] {
+        let (filter, having) = if rest.starts_with("WHERE") {
+            (rest, "")
+        } else {
+            ("", rest)
+        };
+        let sql = format!(
+            "SELECT {group}, count(*), sum(page) FROM refs {filter} GROUP BY {group} {having}"
+        );
+        let mut found = rows(&session, &sql).await;
+        found.sort();
+        let mut expected = expected;
+        expected.sort();
+        assert_eq!(found, expected, "{sql}");
+        let plan = rows(&session, &format!("EXPLAIN {sql}")).await;
+        assert!(
+            plan.into_iter()
+                .flatten()
+                .any(|line| line.contains("_number(")),
+            "{sql}"
+        );
+    }
+    // Upper case texts that differ only in it, an alias, all sets at once, and distinct texts.
+    for (sql, expected) in [
+        ("SELECT count(DISTINCT path) FROM refs", "10"),
+        (
+            "SELECT count(*) FROM (SELECT DISTINCT path, access FROM refs)",
+            "33",
+        ),
+        (
+            "SELECT sum(n) FROM (SELECT path p, count(*) n FROM refs GROUP BY p)",
+            "9000",
+        ),
+        (
+            "SELECT sum(n) FROM (SELECT path, access, count(*) n FROM refs GROUP BY ROLLUP (path, access))",
+            "27000",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT path FROM refs GROUP BY path) a JOIN (SELECT path FROM refs GROUP BY path) b USING (path)",
+            "10",
+        ),
+    ] {
+        let distinct = |columns: &[&str]| {
+            let all: std::collections::HashSet<Vec<String>> = all
+                .iter()
+                .map(|r| columns.iter().map(|c| text(r, c)).collect())
+                .collect();
+            all.len().to_string()
+        };
+        let expected = match expected {
+            "33" => distinct(&["path", "access"]),
+            "10" => (distinct(&["path"]).parse::<u64>().unwrap() - 1).to_string(), // null counts as none
+            other => other.to_owned(),
+        };
+        assert_eq!(rows(&session, sql).await, [[expected]], "{sql}");
+    }
+}

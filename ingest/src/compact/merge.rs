@@ -1,5 +1,7 @@
 //! Several files into one: column by column, a row group at a time.
 
+use std::collections::BTreeSet;
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
@@ -170,6 +172,7 @@ fn entry(job: &Job, path: String, bytes: u64) -> FileEntry {
         uid: span(inputs().map(|f| f.uid)),
         pid: span(inputs().map(|f| f.pid)),
         objects: objects(&job.inputs),
+        events: events(&job.inputs),
     }
 }
 
@@ -201,6 +204,14 @@ fn objects(files: &[FileEntry]) -> Vec<ObjectExtent> {
         same
     });
     all
+}
+
+fn events(files: &[FileEntry]) -> Vec<String> {
+    if files.iter().any(|f| f.events.is_empty()) {
+        return Vec::new();
+    }
+    let all: BTreeSet<&String> = files.iter().flat_map(|f| &f.events).collect();
+    all.into_iter().cloned().collect()
 }
 
 fn not_stored(dataset: &Dataset, path: &str, cause: object_store::Error) -> IngestError {

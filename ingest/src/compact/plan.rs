@@ -137,6 +137,7 @@ mod tests {
             uid: None,
             pid: None,
             objects: Vec::new(),
+            events: Vec::new(),
         }
     }
 

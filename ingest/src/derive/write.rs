@@ -1,10 +1,13 @@
 //! Files that are written anew, from batches.
 
 use arrow::array::{AsArray, PrimitiveArray, RecordBatch};
-use arrow::datatypes::{ArrowPrimitiveType, TimestampNanosecondType, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, Int32Type, TimestampNanosecondType, UInt32Type, UInt64Type,
+};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
+use pgtrace_capture::record::Event;
 
 use super::output::Output;
 use crate::encode::{self, Facts, Sink};
@@ -136,6 +139,7 @@ impl FileWriter {
             uid: facts.uid,
             pid: facts.pid,
             objects: facts.extents(),
+            events: facts.events(),
             path: self.path,
         })
     }
@@ -171,6 +175,7 @@ impl FileWriter {
             ts.values(),
             (uid.values(), pid.values()),
             (objects.values(), pages.values()),
+            events(batch)?.into_iter(),
         );
         Ok(())
     }
@@ -185,6 +190,27 @@ fn values<'b, T: ArrowPrimitiveType>(
     column.ok_or_else(|| {
         ParquetError::General(format!("expected a column {name} of refs, found none"))
     })
+}
+
+/// The kinds of events of a batch: those of its rows, not all that its dictionary holds.
+fn events(batch: &RecordBatch) -> Result<Vec<Event>, ParquetError> {
+    let column = batch.column_by_name("event");
+    let column = column.and_then(|c| c.as_dictionary_opt::<Int32Type>());
+    let named = column.and_then(|c| Some((c, c.values().as_string_opt::<i32>()?)));
+    let Some((column, texts)) = named else {
+        let text = "expected a column event of refs, found none";
+        return Err(ParquetError::General(text.into()));
+    };
+    let used = column.occupancy();
+    let texts = texts.iter().zip(used.iter()).filter(|(_, used)| *used);
+    Ok(texts
+        .filter_map(|(text, _)| {
+            Event::ALL
+                .iter()
+                .copied()
+                .find(|e| Some(e.as_str()) == text)
+        })
+        .collect())
 }
 
 fn not_stored(location: &str, path: &str, cause: object_store::Error) -> IngestError {

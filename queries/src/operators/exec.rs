@@ -39,6 +39,8 @@ use super::{Operator, Output};
 pub(crate) struct Known {
     /// The capture of all of them, if there is but one.
     pub(crate) capture: Option<Arc<str>>,
+    /// Whether each input is one partition in order, whether or not it has the column `seq`.
+    pub(crate) ordered: bool,
     /// Where the pages lie, if they lie close together.
     pub(crate) extents: Arc<[Extent]>,
 }
@@ -133,6 +135,9 @@ impl ExecutionPlan for OperatorExec {
     }
 
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        if self.known.ordered {
+            return vec![None; self.children().len()];
+        }
         // The first columns of the input are capture_id, unless there is but one, and seq. Each partition has to be in order; References puts
         // them together.
         let options = Some(SortOptions {
@@ -211,6 +216,12 @@ impl ExecutionPlan for OperatorExec {
         let start = |plan| {
             let source = source(plan);
             let partitions = source.start()?;
+            if self.known.ordered && partitions.len() != 1 {
+                return internal_err!(
+                    "an input in order is one partition, not {}",
+                    partitions.len()
+                );
+            }
             Ok(References::new(
                 source,
                 partitions,

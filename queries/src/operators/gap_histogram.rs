@@ -8,11 +8,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
-use pgtrace_locality::gaps::Gaps;
+use pgtrace_locality::gaps::Mean;
 
 use super::inputs::Inputs;
 use super::memory::Memory;
 use super::page_gaps::Pages;
+use super::pages::Summary;
 use super::pass::{Pass, Stretched, fold, in_stretches};
 use super::references::Rows;
 use super::texts::Texts;
@@ -49,14 +50,18 @@ impl Operator for Histogram {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["ts", "object_id", "page", "path"]
+        &["seq", "ts", "object_id", "page", "path"]
     }
 
     fn reads_for(&self, wanted: &[usize]) -> Vec<&'static str> {
         let (schema, reads) = (self.schema(), self.reads().iter().copied());
-        reads
-            .filter(|name| *name != "path" || is_wanted(&schema, wanted, "path"))
-            .collect()
+        let needed = |name: &str| match name {
+            "path" => is_wanted(&schema, wanted, "path"),
+            "seq" => !self.ns,
+            "ts" => self.ns,
+            _ => true,
+        };
+        reads.filter(|name| needed(name)).collect()
     }
 
     fn splits_by(&self) -> &'static [&'static str] {
@@ -77,17 +82,35 @@ impl Operator for Histogram {
     }
 }
 
+impl Summary for Mean {
+    const WORDS: usize = Mean::WORDS;
+
+    #[inline]
+    fn known(&self) -> bool {
+        self.refs > 0
+    }
+
+    fn put(&self, words: &mut [Vec<u64>]) {
+        words
+            .iter_mut()
+            .zip(self.to_words())
+            .for_each(|(column, word)| column.push(word));
+    }
+
+    fn take(words: &dyn Fn(usize) -> u64) -> Self {
+        Self::from_words(std::array::from_fn(words))
+    }
+}
+
 struct Capture {
-    pages: Pages,
+    pages: Pages<Mean>,
     ns: bool,
     schema: SchemaRef,
 }
 
 /// The power of two at or below the mean gap of a page; `None`: it was referenced once.
-fn magnitude(gaps: &Gaps, ns: bool) -> Option<i32> {
-    let sum = if ns { gaps.sum_ns } else { gaps.sum() };
-    let mean = (gaps.refs >= 2).then(|| sum as f64 / (gaps.refs - 1) as f64);
-    mean.map(|mean| mean.log2().floor() as i32)
+fn magnitude(mean: &Mean) -> Option<i32> {
+    mean.gap_mean().map(|mean| mean.log2().floor() as i32)
 }
 
 impl Pass for Capture {
@@ -98,7 +121,18 @@ impl Pass for Capture {
         _: &mut Output,
         memory: &Memory,
     ) -> Result<bool> {
-        self.pages.stretch(rows, range, memory).map(|()| true)
+        let (at, pages) = (range.clone(), &mut self.pages);
+        if self.ns {
+            let times = &rows.ts[at];
+            let add = |mean: &mut Mean, i: usize| mean.add(times[i]);
+            pages.stretch(rows, range, memory, add)?;
+        } else {
+            // Positions of all the string's references are far below 2^63.
+            let seqs = &rows.seq[at];
+            let add = |mean: &mut Mean, i: usize| mean.add(seqs[i] as i64);
+            pages.stretch(rows, range, memory, add)?;
+        }
+        Ok(true)
     }
 
     fn end(self, output: &mut Output, memory: &Memory) -> Result<bool> {
@@ -116,8 +150,8 @@ impl Pass for Capture {
             memory,
             beside,
             &mut |known, later| known.join(later),
-            &mut |key, gaps| {
-                if let Some(magnitude) = magnitude(gaps, self.ns) {
+            &mut |key, mean| {
+                if let Some(magnitude) = magnitude(mean) {
                     let at = (key.object, magnitude);
                     match &mut recent {
                         Some((last, count)) if *last == at => *count += 1,
@@ -161,7 +195,7 @@ impl Pass for Capture {
 impl Stretched for Capture {
     fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
         fold(stretches, |whole: &mut Self, later| {
-            whole.pages.join(later.pages, memory)
+            whole.pages.join(later.pages, memory, Mean::join)
         })
     }
 }

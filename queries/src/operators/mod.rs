@@ -56,7 +56,7 @@ pub(crate) trait Operator: Debug + Send + Sync {
     /// What it gives.
     fn schema(&self) -> SchemaRef;
 
-    /// Columns of `page_references` that it reads, besides `capture_id` and `seq`.
+    /// Columns of `page_references` that it reads, besides `capture_id`.
     fn reads(&self) -> &'static [&'static str];
 
     /// As [`Operator::reads`], where only some of its columns are wanted, by their numbers.

@@ -76,7 +76,7 @@ impl Operator for PageGaps {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["ts", "object_id", "page", "path", "object_kind"]
+        &["seq", "ts", "object_id", "page", "path", "object_kind"]
     }
 
     fn reads_for(&self, wanted: &[usize]) -> Vec<&'static str> {
@@ -107,14 +107,14 @@ impl Operator for PageGaps {
     }
 }
 
-/// The gaps of each page of a capture.
-pub(super) struct Pages {
+/// What is known of each page of a capture, and the names of its objects.
+pub(super) struct Pages<S> {
     pub(super) capture: Arc<str>,
-    pub(super) table: PageTable<Gaps>,
+    pub(super) table: PageTable<S>,
     pub(super) names: Names,
 }
 
-impl Pages {
+impl<S: Summary> Pages<S> {
     pub(super) fn new(capture: &Arc<str>, extents: &[Extent], memory: &Memory) -> Self {
         Self {
             capture: Arc::clone(capture),
@@ -123,7 +123,7 @@ impl Pages {
         }
     }
 
-    /// Takes the next references.
+    /// Takes the next references: `add` gets what is known of the page, and which of them it is.
     ///
     /// # Errors
     /// When there is neither memory nor disk.
@@ -132,14 +132,14 @@ impl Pages {
         rows: &Rows,
         range: Range<usize>,
         memory: &Memory,
+        mut add: impl FnMut(&mut S, usize),
     ) -> Result<()> {
         self.table.room(range.len(), memory, self.names.bytes())?;
-        let (seqs, times) = (&rows.seq[range.clone()], &rows.ts[range.clone()]);
         let (objects, pages) = (&rows.object_id[range.clone()], &rows.page[range.clone()]);
         let names = &mut self.names;
-        self.table.references(objects, pages, |i, object, gaps| {
+        self.table.references(objects, pages, |i, object, known| {
             names.meet(object, rows, range.start + i);
-            gaps.add(seqs[i], times[i]);
+            add(known, i);
         });
         Ok(())
     }
@@ -148,9 +148,13 @@ impl Pages {
     ///
     /// # Errors
     /// When there is neither memory nor disk.
-    pub(super) fn join(&mut self, later: Self, memory: &Memory) -> Result<()> {
+    pub(super) fn join(
+        &mut self,
+        later: Self,
+        memory: &Memory,
+        mut join: impl FnMut(&mut S, &S),
+    ) -> Result<()> {
         let beside = self.names.bytes() + later.names.bytes();
-        let mut join = |known: &mut Gaps, later: &Gaps| known.join(later);
         let slots = self.table.join(later.table, 0, memory, beside, &mut join)?;
         self.names.join(later.names, &slots);
         Ok(())
@@ -158,7 +162,7 @@ impl Pages {
 }
 
 struct Capture {
-    pages: Pages,
+    pages: Pages<Gaps>,
     schema: SchemaRef,
 }
 
@@ -170,7 +174,9 @@ impl Pass for Capture {
         _: &mut Output,
         memory: &Memory,
     ) -> Result<bool> {
-        self.pages.stretch(rows, range, memory).map(|()| true)
+        let (seqs, times) = (&rows.seq[range.clone()], &rows.ts[range.clone()]);
+        let add = |gaps: &mut Gaps, i: usize| gaps.add(seqs[i], times[i]);
+        self.pages.stretch(rows, range, memory, add).map(|()| true)
     }
 
     fn end(self, output: &mut Output, memory: &Memory) -> Result<bool> {
@@ -207,7 +213,7 @@ impl Pass for Capture {
 impl Stretched for Capture {
     fn join(stretches: Vec<Self>, memory: &Memory) -> Result<Option<Self>> {
         fold(stretches, |whole: &mut Self, later| {
-            whole.pages.join(later.pages, memory)
+            whole.pages.join(later.pages, memory, Gaps::join)
         })
     }
 }

@@ -96,9 +96,9 @@ impl Operator for Patterns {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        const READS: [&str; 7] = {
+        const READS: [&str; 8] = {
             let [a, b, c, d] = touches::COLUMNS;
-            [a, b, c, d, "ts", "object_id", "path"]
+            [a, b, c, d, "seq", "ts", "object_id", "path"]
         };
         &READS
     }

@@ -57,9 +57,9 @@ impl Operator for PhasesOf {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        const READS: [&str; 6] = {
+        const READS: [&str; 7] = {
             let [a, b, c, d] = touches::COLUMNS;
-            [a, b, c, d, "upid", "object_id"]
+            [a, b, c, d, "seq", "upid", "object_id"]
         };
         &READS
     }

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::FutureExt;
 
-/// `page_references` for which `condition` (SQL; empty: all) is true: `capture_id`, `seq`, and `columns`.
+/// `page_references` for which `condition` (SQL; empty: all) is true: `capture_id`, `seq`, and what else is in `columns`.
 ///
 /// # Errors
 /// When the condition is none.
@@ -19,11 +19,10 @@ pub(crate) fn references(
     condition: &str,
     columns: &[&str],
 ) -> Result<LogicalPlan> {
-    references_where(
-        session,
-        &format!("capture_id, seq, {}", columns.join(", ")),
-        condition,
-    )
+    let order = ["capture_id", "seq"];
+    let rest = columns.iter().copied().filter(|name| !order.contains(name));
+    let columns: Vec<&str> = order.into_iter().chain(rest).collect();
+    references_where(session, &columns.join(", "), condition)
 }
 
 /// `columns` of `page_references` for which `condition` (SQL; empty: all) is true.

@@ -102,10 +102,11 @@ fn numbers<T: ArrowPrimitiveType>(
 
 impl Rows {
     fn read(batch: &RecordBatch, reads: &[&str]) -> Result<Self> {
-        let mut rows = Self {
-            seq: numbers::<UInt64Type>(batch, "seq")?,
-            ..Self::default()
-        };
+        let mut rows = Self::default();
+        // Partitions are put in order by it, whether the operator reads it or not.
+        if batch.column_by_name("seq").is_some() {
+            rows.seq = numbers::<UInt64Type>(batch, "seq")?;
+        }
         for &name in reads {
             let texts = || {
                 batch
@@ -114,6 +115,7 @@ impl Rows {
                     .cloned()
             };
             match name {
+                "seq" if rows.seq.len() == batch.num_rows() => {}
                 "ts" => rows.ts = numbers::<TimestampNanosecondType>(batch, name)?,
                 "object_id" => rows.object_id = numbers::<UInt64Type>(batch, name)?,
                 "page" => rows.page = numbers::<UInt64Type>(batch, name)?,
@@ -254,8 +256,8 @@ pub(crate) struct References {
 }
 
 impl References {
-    /// References to be read from `inputs`, which `source` gave: their columns `seq` and `reads`, and, unless all rows are of
-    /// one `capture`, `capture_id`.
+    /// References to be read from `inputs`, which `source` gave: their columns `reads`; `seq`, where they are several; and,
+    /// unless all rows are of one `capture`, `capture_id`.
     pub(crate) fn new(
         source: Source,
         inputs: Vec<Input>,
@@ -337,6 +339,10 @@ impl References {
     /// Puts a cursor among the others, if it has rows left.
     fn insert(&mut self, i: usize) -> Result<()> {
         if self.cursors[i].fill(&self.reads)? {
+            if self.cursors.len() == 1 {
+                self.order.push(i);
+                return Ok(());
+            }
             let key = self.cursors[i].key();
             let at = self
                 .order

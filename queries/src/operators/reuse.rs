@@ -79,7 +79,10 @@ impl Operator for Reuse {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["object_id", "page"]
+        match self {
+            Reuse::Distances => &["seq", "object_id", "page"],
+            Reuse::Counts | Reuse::Misses => &["object_id", "page"],
+        }
     }
 
     fn in_stretches(&self) -> bool {

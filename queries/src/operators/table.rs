@@ -104,6 +104,15 @@ impl OperatorTable {
     }
 }
 
+/// Columns of `input`.
+fn of(input: &LogicalPlan, columns: &[&str]) -> Result<LogicalPlan> {
+    let columns = columns.iter().copied();
+    let columns = columns.map(|name| Expr::Column(Column::new_unqualified(name)));
+    LogicalPlanBuilder::from(input.clone())
+        .project(columns)?
+        .build()
+}
+
 /// Plans of the stretches of `input` that end before each of `cuts`, and of what follows the last.
 async fn stretches(
     state: &dyn Session,
@@ -162,17 +171,39 @@ impl TableProvider for OperatorTable {
         let all: Vec<usize> = (0..self.operator.schema().fields().len()).collect();
         let reads = self.operator.reads_for(projection.unwrap_or(&all));
         let capture = files.capture().map(Arc::from);
-        let id = capture.is_none().then_some("capture_id");
-        let columns = id.into_iter().chain(["seq"]).chain(reads);
-        let columns = columns.map(|name| Expr::Column(Column::new_unqualified(name)));
-        let input = LogicalPlanBuilder::from(input).project(columns)?.build()?;
-        let cuts = match self.operator.in_stretches() {
-            true => files.cuts(state.config().target_partitions()),
-            false => Vec::new(),
+        let threads = state.config().target_partitions();
+        let in_stretches = self.operator.in_stretches();
+        // In one stretch, several partitions are decoded side by side and put in order by the operator.
+        let count = if in_stretches {
+            files.count(threads)
+        } else {
+            1
         };
-        let inputs = match cuts.is_empty() {
-            true => vec![state.create_physical_plan(&input).await?],
-            false => stretches(state, &input, &cuts).await?,
+        let divided = match count > 1 || threads == 1 {
+            true => {
+                let plan = state.create_physical_plan(&of(&input, &reads)?).await?;
+                files.divide(&plan, count)?
+            }
+            false => None,
+        };
+        let ordered = divided.is_some();
+        let inputs = match divided {
+            Some(inputs) => inputs,
+            None => {
+                // What puts references in order comes first.
+                let id = capture.is_none().then_some("capture_id");
+                let order = id.into_iter().chain(["seq"]);
+                let rest = reads.into_iter().filter(|name| *name != "seq");
+                let input = of(&input, &order.chain(rest).collect::<Vec<_>>())?;
+                let cuts = match in_stretches {
+                    true => files.cuts(threads),
+                    false => Vec::new(),
+                };
+                match cuts.is_empty() {
+                    true => vec![state.create_physical_plan(&input).await?],
+                    false => stretches(state, &input, &cuts).await?,
+                }
+            }
         };
         let beside = match &self.beside {
             Some(plan) => Some(state.create_physical_plan(plan).await?),
@@ -184,6 +215,7 @@ impl TableProvider for OperatorTable {
             beside,
             Known {
                 capture,
+                ordered,
                 extents: files.extents().into(),
             },
             projection.cloned(),

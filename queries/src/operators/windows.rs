@@ -112,7 +112,7 @@ impl Operator for Windows {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["ts", "object_id", "page"]
+        &["seq", "ts", "object_id", "page"]
     }
 
     fn beside(&self) -> Option<&'static str> {

@@ -252,15 +252,8 @@ fn object(value: Value) -> Row {
 /// What the manifest says of a file apart from path and size, when it says little.
 pub fn plain_entry(capture: &str) -> FileEntry {
     FileEntry {
-        path: String::new(),
-        bytes: 0,
-        rows: 0,
         capture_id: capture.into(),
-        seq: None,
-        ts: None,
-        uid: None,
-        pid: None,
-        objects: vec![],
+        ..FileEntry::at(String::new())
     }
 }
 
@@ -279,6 +272,7 @@ fn refs_entry(capture: &str, rows: &[Row]) -> FileEntry {
             .or_insert(Span::of(page))
             .include(page);
     }
+    let events: BTreeSet<&str> = rows.iter().map(|r| r["event"].as_str().unwrap()).collect();
     let extent = |(object_id, pages): (u64, Span<u64>)| ObjectExtent {
         object_id,
         min_page: pages.min,
@@ -290,6 +284,7 @@ fn refs_entry(capture: &str, rows: &[Row]) -> FileEntry {
         uid: span(u32s("uid")),
         pid: span(u32s("pid")),
         objects: objects.into_iter().map(extent).collect(),
+        events: events.into_iter().map(str::to_owned).collect(),
         ..plain_entry(capture)
     }
 }

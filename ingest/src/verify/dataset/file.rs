@@ -362,6 +362,7 @@ impl<'a> RefsCheck<'a> {
         let page = values::<UInt64Type>(batch, "page")?.values();
         let events = dictionary(batch, "event")?;
         let cache = wanted(events, |e| e == "insert" || e == "evict");
+        self.events(events);
         let is_cache =
             |key: &i32| usize::try_from(*key).ok().and_then(|k| cache.get(k)) == Some(&true);
         self.rows.refs += batch.num_rows() as u64;
@@ -434,6 +435,28 @@ impl<'a> RefsCheck<'a> {
             self.rules.ranges.violation(|| {
                 format!("{path}: seq {seq}: page {page} of object {object} is not among the pages of its file")
             });
+        }
+    }
+
+    fn events(&mut self, events: &DictionaryArray<Int32Type>) {
+        let (file, texts) = (self.file, events.values().as_string_opt::<i32>());
+        if file.events.is_empty() {
+            return; // not recorded
+        }
+        let used = events.occupancy();
+        for (text, _) in texts
+            .into_iter()
+            .flatten()
+            .zip(&used)
+            .filter(|(_, used)| *used)
+        {
+            self.rules.ranges.check(1);
+            if !file.events.iter().any(|known| Some(known.as_str()) == text) {
+                self.rules.ranges.violation(|| {
+                    let (path, found) = (&file.path, text.unwrap_or("null"));
+                    format!("{path}: event {found} is not among the events of its file")
+                });
+            }
         }
     }
 
