@@ -138,28 +138,24 @@ impl Texts {
         let Some(texts) = column.values().as_string_opt::<i32>() else {
             return exec_err!("a dictionary of {} is not grouped by", column.value_type());
         };
+        const UNKNOWN: i32 = -1;
         // A text that no row has is not looked up: a dictionary may be that of a whole row group.
-        let mut numbers: Vec<Option<i32>> = vec![None; texts.len()];
-        let mut of = |key: i32| match numbers.get_mut(key as usize) {
-            Some(Some(number)) => Ok(*number),
-            Some(number) if texts.is_valid(key as usize) => {
-                let found = self.number(texts.value(key as usize))?;
-                *number = Some(found);
-                Ok(found)
-            }
-            _ => Ok(0), // null
-        };
-        let keys = column.keys();
+        let mut known = vec![UNKNOWN; texts.len()];
         let nulls = column.logical_nulls();
-        let found: Result<Vec<i32>> = match &nulls {
-            None => keys.values().iter().map(|key| of(*key)).collect(),
-            Some(nulls) => {
-                let rows = keys.values().iter().zip(nulls);
-                rows.map(|(key, valid)| if valid { of(*key) } else { Ok(0) })
-                    .collect()
+        let mut numbers = Vec::with_capacity(column.len());
+        for (row, key) in column.keys().values().iter().enumerate() {
+            let key = *key as usize;
+            let mut number = known.get(key).copied().unwrap_or(UNKNOWN);
+            if number == UNKNOWN {
+                number = 0;
+                if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
+                    number = self.number(texts.value(key))?;
+                    known[key] = number;
+                }
             }
-        };
-        Ok(Int32Array::new(found?.into(), nulls))
+            numbers.push(number);
+        }
+        Ok(Int32Array::new(numbers.into(), nulls))
     }
 
     fn texts(&self, numbers: &Int32Array) -> Result<ArrayRef> {

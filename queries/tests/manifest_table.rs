@@ -393,7 +393,10 @@ async fn grouping_by_texts_counts_what_counting_counts() {
         (
             "path",
             "HAVING path > '/f3'",
-            count(&|r| (!r["path"].is_null() && text(r, "path").as_str() > "/f3").then(|| vec![text(r, "path")])),
+            count(&|r| {
+                (!r["path"].is_null() && text(r, "path").as_str() > "/f3")
+                    .then(|| vec![text(r, "path")])
+            }),
         ),
         (
             "path",

@@ -60,7 +60,12 @@ async fn session(root: &Path, threads: usize) -> Session {
         spill_dir: None,
         threads: NonZeroUsize::new(threads).unwrap(),
     };
-    common::open_with(root, &options).await
+    let session = common::open_with(root, &options).await;
+    // Small files are left as they are otherwise, where large ones may be divided by the planner, too.
+    let set = "SET datafusion.optimizer.repartition_file_min_size = 0";
+    let set = session.context().sql(set).await.unwrap();
+    set.collect().await.unwrap();
+    session
 }
 
 async fn answer(session: &Session, sql: &str) -> Vec<Vec<String>> {

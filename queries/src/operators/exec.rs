@@ -27,6 +27,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 use pgtrace_locality::index::Extent;
+use tokio::runtime::Handle;
 
 use super::input::Source;
 use super::inputs::Inputs;
@@ -206,9 +207,11 @@ impl ExecutionPlan for OperatorExec {
             return internal_err!("an operator has one output, not one numbered {partition}");
         }
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.operator.schema(), 2);
+        let here = (self.inputs.len() > 1).then(Handle::current);
         let source = |plan: &Arc<dyn ExecutionPlan>| Source {
             plan: Arc::clone(plan),
             context: Arc::clone(&context),
+            here: here.clone(),
         };
         let all: Vec<usize> = (0..self.operator.schema().fields().len()).collect();
         let wanted: Arc<[usize]> = self.projection.clone().unwrap_or(all).into();

@@ -1,4 +1,5 @@
-//! Starts the partitions that an operator reads, each on a task of its own: decoding goes on beside the analysis.
+//! Starts the partitions that an operator reads: each on a task of its own, so that decoding goes on beside the analysis, or
+//! where every thread has a stretch to work on, as that thread wants them: what was decoded is then still in its cache.
 
 use std::sync::Arc;
 
@@ -6,23 +7,36 @@ use arrow::array::RecordBatch;
 use datafusion::common::Result;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::StreamExt;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
 
 /// Batches of one partition that may wait for the operator.
 const WAITING: usize = 4;
 
 /// A partition that is being read. Dropping it stops the reading.
-pub(crate) struct Input {
-    batches: Receiver<Result<RecordBatch>>,
-    _task: SpawnedTask<()>,
+pub(crate) enum Input {
+    /// By a task.
+    Beside {
+        batches: Receiver<Result<RecordBatch>>,
+        _task: SpawnedTask<()>,
+    },
+    /// By whoever asks for a batch.
+    Here {
+        stream: SendableRecordBatchStream,
+        runtime: Handle,
+    },
 }
 
 impl Input {
-    /// The next batch; waits for it.
+    /// The next batch; waits for it. Wants a thread that may block.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>> {
-        self.batches.blocking_recv().transpose()
+        match self {
+            Input::Beside { batches, .. } => batches.blocking_recv(),
+            Input::Here { stream, runtime } => runtime.block_on(stream.next()),
+        }
+        .transpose()
     }
 }
 
@@ -30,6 +44,8 @@ impl Input {
 pub(crate) struct Source {
     pub(crate) plan: Arc<dyn ExecutionPlan>,
     pub(crate) context: Arc<TaskContext>,
+    /// The runtime to read on, if whoever asks for a batch is to decode it.
+    pub(crate) here: Option<Handle>,
 }
 
 impl Source {
@@ -50,6 +66,10 @@ impl Source {
 
     fn partition(&self, partition: usize) -> Result<Input> {
         let mut stream = self.plan.execute(partition, Arc::clone(&self.context))?;
+        if let Some(runtime) = &self.here {
+            let runtime = runtime.clone();
+            return Ok(Input::Here { stream, runtime });
+        }
         let (to, batches) = channel(WAITING);
         let task = SpawnedTask::spawn(async move {
             while let Some(batch) = stream.next().await {
@@ -58,7 +78,7 @@ impl Source {
                 }
             }
         });
-        Ok(Input {
+        Ok(Input::Beside {
             batches,
             _task: task,
         })

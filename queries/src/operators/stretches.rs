@@ -11,7 +11,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::listing::{FileRange, PartitionedFile};
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use pgtrace_ingest::manifest::{FileEntry, Span};
 use pgtrace_locality::index::Extent;
 
@@ -113,7 +113,11 @@ impl Files {
         let end = |i: usize| (u128::from(bytes) * i as u128 / count as u128) as u64;
         let part = |i: usize| {
             let group = FileGroup::new(between(&files, end(i), end(i + 1)));
-            let part = FileScanConfigBuilder::from(config.clone()).with_file_groups(vec![group]);
+            // Divided once and for all: the planner is to leave files and their order as they are.
+            let part = FileScanConfigBuilder::from(config.clone())
+                .with_file_groups(vec![group])
+                .with_output_partitioning(Some(Partitioning::UnknownPartitioning(1)))
+                .with_preserve_order(true);
             DataSourceExec::from_data_source(part.build()) as Arc<dyn ExecutionPlan>
         };
         Ok(Some((0..count).map(part).collect()))

@@ -17,7 +17,7 @@ use super::pass::{Pass, Place, Stretched, in_stretches};
 use super::references::Rows;
 use super::table::text;
 use super::texts::Texts;
-use super::{BATCH, Operator, Output, time};
+use super::{BATCH, Operator, Output, is_wanted, time};
 
 pub(crate) const NAME: &str = "_windows";
 
@@ -115,6 +115,14 @@ impl Operator for Windows {
         &["seq", "ts", "object_id", "page"]
     }
 
+    fn reads_for(&self, wanted: &[usize]) -> Vec<&'static str> {
+        let schema = self.schema();
+        let seq = ["from_seq", "to_seq"];
+        let seq = seq.iter().any(|name| is_wanted(&schema, wanted, name));
+        let reads = self.reads().iter().copied();
+        reads.filter(|name| *name != "seq" || seq).collect()
+    }
+
     fn beside(&self) -> Option<&'static str> {
         Some(losses::SQL)
     }
@@ -154,6 +162,22 @@ struct Window {
     to_seq: u64,
     refs: u64,
     pages: u64,
+}
+
+/// The `seq` of a row; 0 where nobody wants it.
+fn seq(rows: &Rows, row: usize) -> u64 {
+    rows.seq.get(row).copied().unwrap_or_default()
+}
+
+/// Where the first of `times` from `end` on is. Few calls find one in their first thousands: so many are compared at once
+/// as the processor can.
+fn first_from(times: &[i64], end: i64) -> Option<usize> {
+    const AT_ONCE: usize = 256;
+    let any = |part: &[i64]| part.iter().fold(false, |any, ts| any | (*ts >= end));
+    let part = times.chunks(AT_ONCE).position(any)?;
+    let from = part * AT_ONCE;
+    let within = times[from..].iter().position(|ts| *ts >= end)?;
+    Some(from + within)
 }
 
 struct Capture {
@@ -224,7 +248,7 @@ impl Capture {
     fn begin(&mut self, rows: &Rows, row: usize) -> Window {
         self.done.extend(self.open.take());
         self.number += 1;
-        let (ts, seq) = (rows.ts[row], rows.seq[row]);
+        let (ts, seq) = (rows.ts[row], seq(rows, row));
         let (from_ts, to_ts) = self.length.bounds(ts);
         *self.open.insert(Window {
             from_ts,
@@ -263,7 +287,7 @@ impl Capture {
         if let Some(window) = &mut self.open {
             window.refs += range.len() as u64;
             window.pages += pages;
-            window.to_seq = rows.seq[range.end - 1];
+            window.to_seq = seq(rows, range.end - 1);
             if let Length::Refs(_) = self.length {
                 let latest = rows.ts[range].iter().copied().max();
                 window.to_ts = window.to_ts.max(latest.unwrap_or(window.to_ts));
@@ -315,7 +339,7 @@ impl Pass for Capture {
             let window = open.unwrap_or_else(|| self.begin(rows, row));
             let left = &rows.ts[row..range.end];
             let refs = match self.length {
-                Length::Ns(_) => left.iter().position(|ts| *ts >= window.to_ts),
+                Length::Ns(_) => first_from(left, window.to_ts),
                 Length::Refs(most) => usize::try_from(most - window.refs).ok(),
             };
             let refs = refs.unwrap_or(left.len()).clamp(1, left.len());
