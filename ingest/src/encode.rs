@@ -1,6 +1,6 @@
 //! Row groups: rows to encoded columns, and how each column is encoded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,8 +29,13 @@ pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
 /// Rows that are encoded at a time: 256 KiB.
 const TILE: usize = 4096;
 
+/// References of a row group to each of its pages, at least, for a dictionary of the pages to be worth while: where there
+/// are fewer, the dictionary is most of the column, and takes more room and more time to read than indexes split into
+/// byte streams.
+const REFS_A_PAGE: usize = 4;
+
 /// How files are encoded; what was tried is in bench/README.md, "Physical layout tried". `seq` and `ts` are deltas; `addr`
-/// is plain, which zstd makes smaller than anything else; `page` is a dictionary as long as that stays small, and split
+/// is plain, which zstd makes smaller than anything else; `page` is a dictionary where pages are few, and split
 /// into byte streams where not; `uid` and `page_order`, nearly always the same, are deltas because no row is looked up
 /// then. Everything else repeats: dictionaries.
 pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterProperties {
@@ -50,7 +55,10 @@ pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterPropertie
             properties = encoded(properties, name, encoding);
         }
         let page = ColumnPath::from("page");
-        properties = properties.set_column_encoding(page, Encoding::BYTE_STREAM_SPLIT);
+        let limit = ROW_GROUP_ROWS / REFS_A_PAGE * size_of::<u64>();
+        properties = properties
+            .set_column_dictionary_page_size_limit(page.clone(), limit)
+            .set_column_encoding(page, Encoding::BYTE_STREAM_SPLIT);
         // The same in the whole file, as its folder and the manifest say: comparing it value by value tells nothing.
         let one = ColumnPath::from("capture_id");
         properties = properties.set_column_statistics_enabled(one, EnabledStatistics::None);
@@ -197,10 +205,51 @@ impl Encoder {
         })
     }
 
-    /// A factory of column writers for `file`.
-    pub(crate) fn factory(&self, file: &SerializedFileWriter<Sink>) -> ArrowRowGroupWriterFactory {
-        ArrowRowGroupWriterFactory::new(file, self.schema.clone())
+    /// Makes column writers for `file`.
+    pub(crate) fn factory(&self, file: &SerializedFileWriter<Sink>) -> Result<Factory> {
+        let properties = WriterProperties::clone(&self.properties).into_builder();
+        let properties = encoded(properties, "page", Encoding::BYTE_STREAM_SPLIT).build();
+        // A factory takes its properties from a file: this one comes to nothing.
+        let schema = ArrowSchemaConverter::new()
+            .convert(&self.schema)?
+            .root_schema_ptr();
+        let other = SerializedFileWriter::new(Sink::default(), schema, Arc::new(properties))?;
+        Ok(Factory {
+            few: ArrowRowGroupWriterFactory::new(file, self.schema.clone()),
+            many: ArrowRowGroupWriterFactory::new(&other, self.schema.clone()),
+        })
     }
+}
+
+/// Makes column writers of row groups: for few pages, and for many.
+pub(crate) struct Factory {
+    few: ArrowRowGroupWriterFactory,
+    many: ArrowRowGroupWriterFactory,
+}
+
+impl Factory {
+    /// Column writers for row group `number` of the file, which is to hold `rows`.
+    pub(crate) fn writers(&self, number: usize, rows: &Rows) -> Result<Vec<ArrowColumnWriter>> {
+        let factory = if has_many_pages(rows) {
+            &self.many
+        } else {
+            &self.few
+        };
+        factory.create_column_writers(number)
+    }
+}
+
+/// Whether there are fewer than [`REFS_A_PAGE`] references to a page: a sixteenth of the pages stands for all.
+fn has_many_pages(rows: &Rows) -> bool {
+    let mut pages = HashSet::new();
+    let mut refs = 0;
+    for row in rows.iter().flatten() {
+        if row.page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 == 0 {
+            pages.insert(row.page);
+            refs += 1;
+        }
+    }
+    pages.len() * REFS_A_PAGE > refs
 }
 
 impl RowGroup {
@@ -324,5 +373,28 @@ fn merge<T: Copy + Ord>(span: &mut Option<Span<T>>, other: Option<Span<T>>) {
     if let Some(other) = other {
         include(span, other.min);
         include(span, other.max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_pages_are_told_from_many() {
+        let rows = |pages: u64| {
+            let row = |i: u64| Row {
+                page: i.wrapping_mul(7919) % pages,
+                ..Row::default()
+            };
+            let all: Vec<Row> = (0..20_000).map(row).collect();
+            all.chunks(3000).map(<[Row]>::to_vec).collect::<Vec<_>>()
+        };
+        assert!(!has_many_pages(&rows(1)));
+        assert!(!has_many_pages(&rows(500)));
+        assert!(!has_many_pages(&rows(4000)));
+        assert!(has_many_pages(&rows(7000)));
+        assert!(has_many_pages(&rows(1 << 40)));
+        assert!(!has_many_pages(&[]));
     }
 }

@@ -18,12 +18,11 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream;
 use object_store::ObjectStoreExt;
-use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::file::writer::SerializedFileWriter;
 use tokio::runtime::Handle;
 
 use crate::dataset::Dataset;
-use crate::encode::{Encoder, Facts, ROW_GROUP_ROWS, RowGroup, Sink};
+use crate::encode::{Encoder, Factory, Facts, ROW_GROUP_ROWS, RowGroup, Sink};
 use crate::error::IngestError;
 use crate::manifest::{FileEntry, PartitionKey};
 use crate::row::Row;
@@ -72,7 +71,7 @@ struct OpenFile {
     path: String,
     sink: Sink,
     writer: SerializedFileWriter<Sink>,
-    factory: Arc<ArrowRowGroupWriterFactory>,
+    factory: Arc<Factory>,
     upload: Upload,
     /// Row groups begun.
     groups: usize,
@@ -308,7 +307,7 @@ impl<'a> RefsWriter<'a> {
         let (encoder, factory) = (self.encoder.clone(), file.factory.clone());
         rayon::spawn(move || {
             // Made here: writers take memory, and only as many as there are threads are needed at a time.
-            let writers = factory.create_column_writers(number);
+            let writers = factory.writers(number, &rows);
             let group = writers.and_then(|writers| encoder.encode(writers, &rows));
             // Nobody waits for it if the run has failed meanwhile.
             let _ = send.send(group);
@@ -383,10 +382,14 @@ impl<'a> RefsWriter<'a> {
             .encoder
             .begin(sink.clone())
             .map_err(|cause| parquet_error(&path, cause))?;
+        let factory = self
+            .encoder
+            .factory(&writer)
+            .map_err(|cause| parquet_error(&path, cause))?;
         let part = if self.dataset.is_local() { 1 } else { PART };
         partition.files += 1;
         partition.file = Some(OpenFile {
-            factory: Arc::new(self.encoder.factory(&writer)),
+            factory: Arc::new(factory),
             upload: Upload::new(self.dataset.store().clone(), self.dataset.path(&path), part),
             path,
             sink,
