@@ -47,11 +47,11 @@ pub(crate) fn keep(
 /// As [`keep`].
 pub(crate) fn always(filter: &Expr, schema: &SchemaRef, files: &[FileEntry]) -> Result<bool> {
     // What is null is neither true nor false: the figures say nothing of it.
-    let nullable = |column: &&Column| {
+    let nullable = |column: &Column| {
         let field = schema.field_with_name(&column.name);
         field.map_or(true, |field| field.is_nullable())
     };
-    if filter.is_volatile() || filter.column_refs().iter().any(|c| nullable(&c)) {
+    if filter.is_volatile() || filter.column_refs().iter().any(|c| nullable(c)) {
         return Ok(false);
     }
     let table = DFSchema::try_from(Arc::clone(schema))?;
