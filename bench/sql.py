@@ -85,6 +85,23 @@ QUESTIONS = {
         "SELECT count(*), min(seq), sum(page) FROM refs WHERE path = '/data/f3'",
         "SELECT count(*), min(seq), sum(page) FROM refs WHERE path = '/data/f3'", 1),
 }
+# The same as plain plans of the engine that ours is built on, in our own session: windows, sorts and aggregates that spill.
+PLAIN_LAG = """
+SELECT object_id, page, count(*) AS refs, sum(gap) AS gap_sum, sum(1e0 / gap) AS inverse, sum(gap_ns) AS gap_sum_ns
+FROM (
+    SELECT object_id, page, seq - lag(seq) OVER w AS gap, CAST(ts AS BIGINT) - lag(CAST(ts AS BIGINT)) OVER w AS gap_ns
+    FROM refs WHERE event IN ('fault', 'retouch', 'lookup') WINDOW w AS (PARTITION BY object_id, page ORDER BY seq)
+) GROUP BY object_id, page HAVING count(*) >= 2
+"""
+PLAIN = {
+    "page_irf": f"SELECT count(*), sum(refs), round(sum(gap_sum / CAST(refs - 1 AS DOUBLE)), 0), round(sum(inverse / (refs - 1)), 3) FROM ({PLAIN_LAG})",
+    "irf_histogram": f"SELECT object_id, power(2, floor(log2(gap_sum / CAST(refs - 1 AS DOUBLE)))) AS gap_low, count(*) FROM ({PLAIN_LAG}) GROUP BY 1, 2",
+    "working_set, 1 s": """
+        SELECT count(*), sum(pages), max(pages) FROM (
+            SELECT w, count(*) AS pages FROM (
+                SELECT DISTINCT CAST(ts AS BIGINT) / 1000000000 AS w, object_id, page FROM refs WHERE event IN ('fault', 'retouch', 'lookup'))
+            GROUP BY w)""",
+}
 # References a second that curves have to reach, by threads.
 CURVES = {
     "mrc": ("SELECT count(*), min(misses) FROM mrc", {1: 25e6, 2: 45e6}),
@@ -174,6 +191,78 @@ def questions(bench, dataset, pages):
         bench.add(f"{name}, {pages} pages", min(mine), "s", f"DuckDB {duckdb.__version__}: {min(other):.3g}", min(other) / min(mine), at_least=least)
 
 
+def plain(bench, dataset, pages):
+    """Ours against plain plans of the engine underneath."""
+    if bench.args.only and "plain" not in bench.args.only:
+        return
+    for name, sql in PLAIN.items():
+        mine = min(bench.times(dataset, QUESTIONS[name][0]))
+        start = time.perf_counter()
+        bench.session(dataset, None, "-c", sql)
+        took = time.perf_counter() - start
+        bench.add(f"{name}, {pages} pages, against a plain plan", mine, "s", f"DataFusion: {took:.3g}", took / mine)
+
+
+def libcachesim(bench, dataset, pages):
+    """The whole curve against a simulated cache of one size, which also says whether the curve is right there."""
+    if bench.args.only and "libcachesim" not in bench.args.only:
+        return
+    try:
+        import libcachesim as lcs
+        import numpy as np
+    except ImportError:
+        print("  libcachesim is not installed (pip install libcachesim==0.3.5): left out", flush=True)
+        return
+    # Its oracleGeneral format: 24 bytes a request.
+    request = np.dtype([("time", "<u4"), ("object", "<u8"), ("size", "<u4"), ("next", "<i8")])
+    trace = pathlib.Path(bench.args.work) / "trace.oracleGeneral"
+    sql = f"SELECT object_id * 1000000000000 + page AS object FROM read_parquet('{dataset}/refs/**/*.parquet', hive_partitioning = false) ORDER BY seq"
+    objects = duckdb.sql(sql).fetchnumpy()["object"]
+    requests = np.zeros(len(objects), dtype=request)
+    requests["time"], requests["object"], requests["size"], requests["next"] = np.arange(len(objects)) // 1000, objects, 1, -1
+    requests.tofile(trace)
+    del objects, requests
+    curve = dict(bench.rows(dataset, "SELECT pages, miss_ratio FROM mrc"))
+    mine = {threads: min(bench.times(dataset, CURVES["mrc"][0], threads)) for threads in (1, bench.args.threads)}
+    for size in (pages // 100, pages // 10):
+        reader = lcs.TraceReader(trace=str(trace), trace_type=lcs.TraceType.ORACLE_GENERAL_TRACE, reader_init_params=lcs.ReaderInitParam(ignore_obj_size=True))
+        cache = lcs.LRU(cache_size=size)
+        start = time.perf_counter()
+        misses = cache.process_trace(reader)[0]
+        took = time.perf_counter() - start
+        ours = curve[max(s for s in curve if s <= size)]
+        if abs(misses - ours) > 1e-6:
+            sys.exit(f"mrc at {size} pages: ours {ours}, libCacheSim's {misses}")
+        for threads, time_ in mine.items():
+            bench.add(f"mrc, {pages} pages, {threads} threads, against one cache of {size} pages", time_, "s",
+                      f"libCacheSim {lcs.__version__}: {took:.3g}", took / time_)
+    trace.unlink()
+
+
+def split(bench, dataset, pages, parts=1000):
+    """A split into parts against a sorted copy of the same rows by DuckDB, both to the same disk."""
+    if bench.args.only and "split" not in bench.args.only:
+        return
+    to = pathlib.Path(bench.args.work) / "parts"
+    shutil.rmtree(to, ignore_errors=True)
+    start = time.perf_counter()
+    command = [RELEASE / "pgtrace-sql", "split", dataset, "--by", f"page % {parts}", "--to", to, "--memory", bench.args.memory, "--threads", str(bench.args.threads)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"split: {done.stderr}")
+    mine, made = time.perf_counter() - start, len(list(to.iterdir()))
+    shutil.rmtree(to)
+    copy = pathlib.Path(bench.args.work) / "sorted.parquet"
+    con = duckdb.connect()
+    con.execute(f"SET threads = {bench.args.threads}; SET memory_limit = '{bench.args.memory}'; SET temp_directory = '{bench.args.work}/spill'")
+    start = time.perf_counter()
+    con.execute(f"COPY (SELECT * FROM read_parquet('{dataset}/refs/**/*.parquet', hive_partitioning = false) ORDER BY page % {parts}, seq) "
+                f"TO '{copy}' (FORMAT parquet, COMPRESSION zstd)")
+    took = time.perf_counter() - start
+    copy.unlink()
+    bench.add(f"split into {made} parts, {pages} pages", mine, "s", f"a sorted copy by DuckDB {duckdb.__version__}: {took:.3g}", took / mine, at_least=0.5)
+
+
 def curves(bench, dataset, pages):
     for name, (sql, least) in CURVES.items():
         if bench.args.only and name not in bench.args.only:
@@ -257,6 +346,10 @@ def main():
             curves(bench, dataset, pages)
             if pages == args.curve_pages:
                 error(bench, dataset, pages)
+                libcachesim(bench, dataset, pages)
+            if pages == min(map(int, args.pages.split(","))):
+                plain(bench, dataset, pages)
+                split(bench, dataset, pages)
     finally:
         if not kept:
             shutil.rmtree(args.work, ignore_errors=True)

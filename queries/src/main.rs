@@ -8,6 +8,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use pgtrace_capture::help_files::{self, More};
 use pgtrace_sql::Error;
 
+/// Batches come and go on every thread: what they took goes back to the system, which the C library's allocator is slow to do.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Ask a pgtrace dataset in SQL.
 ///
 /// Without -c and -f, statements come from an interactive shell, or from stdin when that is no terminal.

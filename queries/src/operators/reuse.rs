@@ -169,32 +169,39 @@ impl Pass for Capture {
         Ok(true)
     }
 
-    fn end(mut self, output: &mut Output, _: &Memory) -> Result<bool> {
-        let refs = self.counted.refs();
-        let counts = |d: &Distances| -> Vec<[Option<u64>; 3]> {
-            let first = (d.first() > 0).then(|| [None, Some(d.first()), None]);
-            d.counts()
-                .map(|(distance, n)| [Some(distance), Some(n), None])
-                .chain(first)
-                .collect()
+    fn end(self, output: &mut Output, _: &Memory) -> Result<bool> {
+        let Self {
+            reuse,
+            order,
+            counted,
+            rows: mut numbers,
+            ..
+        } = self;
+        drop(order);
+        let refs = counted.refs();
+        let first = (counted.first() > 0).then(|| [None, Some(counted.first()), None]);
+        // One by one: a curve may have as many points as there are pages.
+        let rows: Box<dyn Iterator<Item = [Option<u64>; 3]>> = match reuse {
+            Reuse::Distances => Box::new(std::iter::empty()),
+            Reuse::Counts => {
+                let counts = counted.counts();
+                let counts = counts.map(|(distance, n)| [Some(distance), Some(n), None]);
+                Box::new(counts.chain(first))
+            }
+            Reuse::Misses => Box::new(
+                counted
+                    .misses()
+                    .map(|(pages, misses)| [Some(pages), Some(misses), Some(refs)]),
+            ),
         };
-        let rows = match self.reuse {
-            Reuse::Distances => Vec::new(),
-            Reuse::Counts => counts(&self.counted),
-            Reuse::Misses => self
-                .counted
-                .misses()
-                .map(|(pages, misses)| [Some(pages), Some(misses), Some(refs)])
-                .collect(),
-        };
-        let width = self.reuse.columns().len();
+        let width = reuse.columns().len();
         for row in rows {
-            self.rows.add(&row[..width]);
-            if self.rows.full() && !output.give(self.rows.batch()?) {
+            numbers.add(&row[..width]);
+            if numbers.full() && !output.give(numbers.batch()?) {
                 return Ok(false);
             }
         }
-        Ok(output.give(self.rows.batch()?))
+        Ok(output.give(numbers.batch()?))
     }
 }
 
