@@ -223,6 +223,8 @@ def refs_files(dataset: Path, _trace, check: Checks) -> None:
         if "objects" in entry:
             stated = sorted(entry["objects"], key=lambda o: o["object_id"])
             check.equal(stated, pages, f"{name}: pages of each object in the manifest")
+        events = sorted(table["event"].cast(pyarrow.string()).unique().to_pylist())
+        check.equal(entry.get("events"), events, f"{name}: events in the manifest")
         folders = [part.split("=", 1) for part in name.split("/")[1:-1]]
         check.equal([key for key, _ in folders], manifest["partition_by"], f"{name}: folders")
         for key, value in folders:

@@ -366,7 +366,7 @@ class Check:
 
     def _fifo(self):
         """When a program goes on in user mode, at most N of its pages are active; and the first in are the first out."""
-        active, last = defaultdict(dict), {}
+        active, last, out_of_turn = defaultdict(dict), {}, []
         events = [(r.seq, 0, r) for r in self.rec.rows if r.event in ("fault", "retouch")]
         events += [(e.seq, 1, e) for e in self.rec.left]
         events += [(seq, 2, pid) for seq, pid in self.rec.execs]
@@ -386,8 +386,13 @@ class Check:
             if e.gone:
                 continue
             if e.since < last.get(e.pid, 0) - LATE:
-                self.wrong("out of turn", f"{e}, after one that entered at {last[e.pid]}")
+                out_of_turn.append(f"{e}, after one that entered at {last[e.pid]}")
             last[e.pid] = e.since
+        # The host may take a virtual CPU away between a reading of the clock and the place in the queue, for longer than
+        # LATE if it is busy: that is one page. A queue that is none has hundreds.
+        if len(out_of_turn) > self.figures["left the FIFO"] / 2000:
+            for what in out_of_turn:
+                self.wrong("out of turn", what)
         if not self.figures["left the FIFO"]:
             self.wrong("the test proved too little", "no page left the FIFO")
 
