@@ -149,6 +149,12 @@ class Bench:
             sys.exit(f"{more}\n{done.stderr}")
         return done
 
+    def peer(self):
+        """DuckDB, with what ours may use."""
+        con = duckdb.connect()
+        con.execute(f"SET threads = {self.args.threads}; SET memory_limit = '{self.args.memory}'; SET temp_directory = '{self.args.work}/spill'")
+        return con
+
     def rows(self, dataset, sql):
         return [tuple(row.values()) for row in json.loads(self.session(dataset, None, "-c", sql).stdout)]
 
@@ -161,6 +167,11 @@ class Bench:
         return [float(line.split()[-2]) for line in said.splitlines() if line.endswith(" s") and " rows in " in line]
 
 
+def refs(dataset):
+    """A dataset's references, as DuckDB reads them."""
+    return f"read_parquet('{dataset}/refs/**/*.parquet', hive_partitioning = false)"
+
+
 def same(ours, theirs):
     def number(value):
         return float(value) if isinstance(value, (int, float)) or (isinstance(value, str) and value.replace(".", "", 1).isdigit()) else value
@@ -170,9 +181,8 @@ def same(ours, theirs):
 
 
 def questions(bench, dataset, pages):
-    con = duckdb.connect()
-    con.execute(f"SET threads = {bench.args.threads}; SET memory_limit = '{bench.args.memory}'; SET temp_directory = '{bench.args.work}/spill'")
-    con.execute(f"CREATE VIEW refs AS SELECT * FROM read_parquet('{dataset}/refs/**/*.parquet', hive_partitioning = false)")
+    con = bench.peer()
+    con.execute(f"CREATE VIEW refs AS SELECT * FROM {refs(dataset)}")
     cut = bench.args.refs * 2 // 5
     fill = {"cut": cut, "cut_end": cut + bench.args.refs // 100}
     for name, (ours, theirs, least) in QUESTIONS.items():
@@ -216,7 +226,7 @@ def libcachesim(bench, dataset, pages):
     # Its oracleGeneral format: 24 bytes a request.
     request = np.dtype([("time", "<u4"), ("object", "<u8"), ("size", "<u4"), ("next", "<i8")])
     trace = pathlib.Path(bench.args.work) / "trace.oracleGeneral"
-    sql = f"SELECT object_id * 1000000000000 + page AS object FROM read_parquet('{dataset}/refs/**/*.parquet', hive_partitioning = false) ORDER BY seq"
+    sql = f"SELECT object_id * 1000000000000 + page AS object FROM {refs(dataset)} ORDER BY seq"
     objects = duckdb.sql(sql).fetchnumpy()["object"]
     requests = np.zeros(len(objects), dtype=request)
     requests["time"], requests["object"], requests["size"], requests["next"] = np.arange(len(objects)) // 1000, objects, 1, -1
@@ -253,10 +263,9 @@ def split(bench, dataset, pages, parts=1000):
     mine, made = time.perf_counter() - start, len(list(to.iterdir()))
     shutil.rmtree(to)
     copy = pathlib.Path(bench.args.work) / "sorted.parquet"
-    con = duckdb.connect()
-    con.execute(f"SET threads = {bench.args.threads}; SET memory_limit = '{bench.args.memory}'; SET temp_directory = '{bench.args.work}/spill'")
+    con = bench.peer()
     start = time.perf_counter()
-    con.execute(f"COPY (SELECT * FROM read_parquet('{dataset}/refs/**/*.parquet', hive_partitioning = false) ORDER BY page % {parts}, seq) "
+    con.execute(f"COPY (SELECT * FROM {refs(dataset)} ORDER BY page % {parts}, seq) "
                 f"TO '{copy}' (FORMAT parquet, COMPRESSION zstd)")
     took = time.perf_counter() - start
     copy.unlink()

@@ -25,12 +25,16 @@ fn many() -> Vec<Row> {
     one.chain(two).collect()
 }
 
-fn write_many(root: &Path) {
-    let rows = many();
+/// A dataset of `rows`, in slices of `slice` of them.
+fn write(root: &Path, rows: &[Row], slice: u64) {
     let mut made = Fabricator::new(root);
-    made.refs(&rows, 10);
-    made.captures(&rows, 0);
+    made.refs(rows, slice);
+    made.captures(rows, 0);
     made.commit();
+}
+
+fn write_many(root: &Path) {
+    write(root, &many(), 10);
 }
 
 /// Files of refs below `root`.
@@ -287,10 +291,7 @@ async fn what_is_true_of_every_row_is_asked_of_none() {
             reference(&json!({"seq": i, "pid": pid, "object_id": pid, "page": i, "event": event, "major": null}))
         })
         .collect();
-    let mut made = Fabricator::new(folder.path());
-    made.refs(&all, 10);
-    made.captures(&all, 0);
-    made.commit();
+    write(folder.path(), &all, 10);
     let session = open(folder.path()).await;
     // filter, whether it is left out of the plan, files left of nine, rows
     for (filter, left_out, files, count) in [
@@ -346,10 +347,7 @@ async fn grouping_by_texts_counts_what_counting_counts() {
             reference(&json!({"seq": i, "pid": 1 + i % 2, "page": i % 100, "path": path, "access": access}))
         })
         .collect();
-    let mut made = Fabricator::new(folder.path());
-    made.refs(&all, 3000);
-    made.captures(&all, 0);
-    made.commit();
+    write(folder.path(), &all, 3000);
     let session = open(folder.path()).await;
     let text = |r: &Row, c: &str| r[c].as_str().unwrap_or("NULL").to_owned();
     let count = |key: &dyn Fn(&Row) -> Option<Vec<String>>| {

@@ -67,11 +67,6 @@ impl Gaps {
         self.inverse_sum_ns += 1.0 / ns as f64;
     }
 
-    /// Sum of gaps, in references.
-    pub fn sum(&self) -> u64 {
-        self.last_seq - self.first_seq
-    }
-
     /// The figures as words, for a file.
     pub fn to_words(&self) -> [u64; Self::WORDS] {
         [

@@ -90,11 +90,8 @@ impl Summary for Mean {
         self.refs > 0
     }
 
-    fn put(&self, words: &mut [Vec<u64>]) {
-        words
-            .iter_mut()
-            .zip(self.to_words())
-            .for_each(|(column, word)| column.push(word));
+    fn words(&self) -> impl IntoIterator<Item = u64> {
+        self.to_words()
     }
 
     fn take(words: &dyn Fn(usize) -> u64) -> Self {

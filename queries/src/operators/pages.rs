@@ -30,8 +30,8 @@ pub(crate) trait Summary: Default + Copy + Send {
     /// Counts positions, if it has any, from one that is `by` earlier.
     fn shift(&mut self, _by: u64) {}
 
-    /// Appends its words.
-    fn put(&self, words: &mut [Vec<u64>]);
+    /// Its words.
+    fn words(&self) -> impl IntoIterator<Item = u64>;
 
     /// Reads its words.
     fn take(words: &dyn Fn(usize) -> u64) -> Self;
@@ -359,7 +359,9 @@ impl Part {
     fn put<S: Summary>(&mut self, key: PageKey, state: &S) -> Result<()> {
         self.columns[0].push(u64::from(key.object));
         self.columns[1].push(key.page);
-        state.put(&mut self.columns[2..]);
+        for (column, word) in self.columns[2..].iter_mut().zip(state.words()) {
+            column.push(word);
+        }
         if self.columns[0].len() == ROWS {
             self.write()
         } else {

@@ -101,9 +101,8 @@ impl Summary for Ends {
         self.last += by;
     }
 
-    fn put(&self, words: &mut [Vec<u64>]) {
-        words[0].push(self.first);
-        words[1].push(self.last);
+    fn words(&self) -> impl IntoIterator<Item = u64> {
+        [self.first, self.last]
     }
 
     fn take(words: &dyn Fn(usize) -> u64) -> Self {

@@ -123,12 +123,11 @@ async fn stretches(
     let mut from = None;
     let mut plans = Vec::new();
     for to in ends {
+        let mut stretch = LogicalPlanBuilder::from(input.clone());
         if let Some(within) = (SeqRange { from, to }).expr() {
-            let stretch = LogicalPlanBuilder::from(input.clone())
-                .filter(within)?
-                .build()?;
-            plans.push(state.create_physical_plan(&stretch).await?);
+            stretch = stretch.filter(within)?;
         }
+        plans.push(state.create_physical_plan(&stretch.build()?).await?);
         from = to;
     }
     Ok(plans)
@@ -199,10 +198,7 @@ impl TableProvider for OperatorTable {
                     true => files.cuts(threads),
                     false => Vec::new(),
                 };
-                match cuts.is_empty() {
-                    true => vec![state.create_physical_plan(&input).await?],
-                    false => stretches(state, &input, &cuts).await?,
-                }
+                stretches(state, &input, &cuts).await?
             }
         };
         let beside = match &self.beside {

@@ -49,7 +49,9 @@ impl Summary for Seen {
         self.0
     }
 
-    fn put(&self, _: &mut [Vec<u64>]) {}
+    fn words(&self) -> impl IntoIterator<Item = u64> {
+        []
+    }
 
     fn take(_: &dyn Fn(usize) -> u64) -> Self {
         Self(true)
