@@ -4,6 +4,7 @@
 debugfs=/sys/kernel/debug/pgtrace
 workload=/files/workload
 torture=/files/torture
+patterns=/files/patterns
 capture=/files/pgtrace-capture
 mkdir -p /tmp/ram
 mount -t ramfs ramfs /tmp/ram # files go through the ordinary page cache there, unlike in tmpfs
@@ -64,12 +65,14 @@ keep() { # keep STEP: the module's own count
 # Several processes append to the truth; 9p would mix their lines, tmpfs does not.
 keep_truth() { [ ! -e /tmp/truth ] || { cp /tmp/truth "/out/$1/truth"; rm /tmp/truth; }; }
 
-# record STEP LEVEL CLEAN_MS COMMAND..: by pgtrace-capture; its words go to /out/STEP/words
+# record STEP LEVEL CLEAN_MS COMMAND..: by pgtrace-capture; its words go to /out/STEP/words. fifo=N takes the place of CLEAN_MS.
 record() {
-    step=$1 level=$2 clean=$3
+    step=$1 level=$2 policy="--clean ${3}ms"
+    [ -z "${fifo-}" ] || policy="--fifo $fifo"
     shift 3
     mkdir -p "/out/$step"
-    $capture record -o "/out/$step/chunks" --level "$level" --clean "${clean}ms" -- "$@" 2>"/out/$step/words"
+    # shellcheck disable=SC2086 # an option and its value
+    $capture record -o "/out/$step/chunks" --level "$level" $policy -- "$@" 2>"/out/$step/words"
     code=$?
     keep "$step"
     # The exit code is 1 where records were lost; the host counts them.
@@ -250,6 +253,19 @@ step_fifo() {
         fifo=$n record_raw fifo$n full 0 $workload all -s -t /tmp/truth -d /tmp/ram -p 4
     done
     fifo=64 record_raw fifo64 full 0 $workload all -t /tmp/truth -d /tmp/ram -p 4
+    unload
+}
+# Labelled strings, for the classification (workloads/patterns.c). PATTERNS: references to each file, seed, sets.
+step_patterns() {
+    # shellcheck disable=SC2086 # words
+    set -- ${PATTERNS:-1000 1 alone turns-noise threads}
+    references=$1 seed=$2
+    shift 2
+    load
+    mkdir /tmp/ram/patterns
+    $patterns make /tmp/ram/patterns "$@" || failed "patterns: make"
+    fifo=32 record patterns full 0 $patterns run /tmp/ram/patterns "$references" "$seed" /tmp/truth "$@"
+    rm -r /tmp/ram/patterns
     unload
 }
 # The newest records are kept: two snapshots while it runs, and what is there at the end.

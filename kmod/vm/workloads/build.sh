@@ -23,5 +23,6 @@ compile targets "$here/targets.c" "$here/actor.c"
 compile fuzz "$here/fuzz.c"
 compile events "$here/events.c"
 compile demo "$here/demo.c" -lm
+compile patterns "$here/patterns.c" -lm
 compile bench "$here/bench.c" "$here/bench-hooks.c" "$here/bench-policy.c" "$here/bench-load.c" -Wno-missing-field-initializers
 printf '%s\n' "$out"
