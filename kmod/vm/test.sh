@@ -34,8 +34,8 @@ boot() {
     shift 2
     local kernel=${name%%,*} out=$work/${name//[ ,]/_}
     "$VM_DIR/run.sh" --kernel "$kernel" "${options[@]}" --timeout 600 --file "$programs/workload" --file "$programs/torture" \
-        --file "$programs/targets" --file "$programs/events" --file "$programs/fuzz" --file "$VM_DIR/truth/guest-torture.sh" \
-        --file "$VM_DIR/truth/guest-recorder.sh" \
+        --file "$programs/targets" --file "$programs/events" --file "$programs/fuzz" --file "$programs/patterns" \
+        --file "$VM_DIR/truth/guest-torture.sh" --file "$VM_DIR/truth/guest-recorder.sh" \
         --file "$capture:/files/pgtrace-capture" --file "$("$VM_DIR/ext4.sh" "$kernel")" --out "$out" \
         "$VM_DIR/truth/guest.sh" "$@" >"$out.stdout" 2>"$out.stderr" || code=$?
     machine_results "$name" "$out" "$code" "$start"
@@ -59,6 +59,7 @@ boot() {
                 expect "$name, FIFO of $n" python3 "$VM_DIR/truth/check.py" --fifo $n "$out/fifo$n/truth" "$out/fifo$n/raw"
             done
             ;;
+        patterns) expect "$name, verdicts on labelled strings" python3 "$VM_DIR/truth/patterns.py" "$out/patterns" ;;
         flight) expect "$name, newest kept, two snapshots" python3 "$VM_DIR/truth/flight.py" "$out/flight" ;;
         full) pipeline "$name, level full" "$out/full" ;;
         ext4) pipeline "$name, files on ext4" "$out/ext4" ;;
@@ -108,7 +109,7 @@ else
         } &
         wait
         boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid perf safety recorder events flight &
-        boot "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full fifo chaos &
+        boot "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full fifo patterns chaos &
         wait
         boot "$version, 4 CPUs in turn, who" '--cpus 4 --one-thread' who &
         boot "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' who churn &
