@@ -1,11 +1,12 @@
 #!/bin/bash
 # make-patterns-capture.sh [FOLDER]: records the labelled strings of workloads/patterns.c anew, into testdata/patterns or
 # FOLDER: the chunks, and the truth beside them. The recording is checked into the tree: a test of the views reads it.
+# KERNEL, CPUS; PATTERNS='REFS SEED SET..': another one.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-kernel=6.1 cpus=2 patterns='500 1 alone turns-noise'
+kernel=${KERNEL:-6.1} cpus=${CPUS:-2} patterns=${PATTERNS:-500 1 alone turns-noise}
 to=${1:-$REPO_DIR/testdata/patterns}
 capture=${PGTRACE_CAPTURE_STATIC:-$REPO_DIR/target/x86_64-unknown-linux-gnu/debug/pgtrace-capture}
 [[ -x $capture ]] || die 2 "no static pgtrace-capture at $capture (make builds it)"
@@ -14,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 
 programs=$("$VM_DIR/workloads/build.sh")
 "$VM_DIR/build.sh" "$kernel" >/dev/null
-"$VM_DIR/run.sh" --kernel "$kernel" --cpus "$cpus" --timeout 120 --file "$programs/patterns" \
+"$VM_DIR/run.sh" --kernel "$kernel" --cpus "$cpus" --one-thread --timeout 120 --file "$programs/patterns" \
     --file "$VM_DIR/truth/guest-torture.sh" --file "$VM_DIR/truth/guest-recorder.sh" --file "$capture:/files/pgtrace-capture" \
     --out "$work" "$VM_DIR/truth/guest.sh" "PATTERNS=$patterns" patterns >&2 || die 2 "the recording failed (exit code $?)"
 ! grep '^FAIL' "$work/output.txt" >&2 || die 2 "the recording failed"

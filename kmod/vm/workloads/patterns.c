@@ -18,7 +18,7 @@
  * reference in 50 goes to a page of the file at random.
  *   alone     one file after the other
  *   turns     all files at once, by one thread, one of them by chance each time
- *   threads   all files at once, each by a thread of its own
+ *   threads   all files at once, by four threads, each with some of them
  *
  * TRUTH gets a line for each file: SET/LABEL-WAY.dat and the pages referenced, in order.
  */
@@ -44,6 +44,7 @@
 #define WORKING_SET 80		/* of the clustered string; every .. */
 #define STAY 3			/* .. references one of its pages is replaced by a new one */
 #define NOISE 50		/* one reference in so many */
+#define THREADS 4		/* each needs some pages in the FIFO for itself */
 #define BURST 4			/* references of a thread before it lets others run */
 
 static size_t refs;		/* to each file, at most PAGES */
@@ -272,7 +273,7 @@ static void reference(size_t i, size_t page)
 }
 
 /*
- * What one thread does, in order. The program's own pages are recorded, too, and
+ * What is done, in order. The program's own pages are recorded, too, and
  * take room in the FIFO, so what it needs here lies close together.
  */
 static struct {
@@ -302,41 +303,40 @@ static void turns(void)
 	}
 }
 
-static void go_by_plan(void)
+/* All of it; or what is thread t's. */
+static void go_by_plan(size_t threads, size_t t)
 {
-	size_t n;
+	size_t n, done = 0;
 
-	for (n = 0; n < N_STRINGS * refs; n++)
+	for (n = 0; n < N_STRINGS * refs; n++) {
+		if (plan[n].string % threads != t)
+			continue;
 		reference(plan[n].string, plan[n].page);
+		if (threads > 1 && ++done % BURST == 0)
+			sched_yield();
+	}
 }
 
 static pthread_barrier_t together;
 
-static void *thread(void *of)
+static void *thread(void *number)
 {
-	const struct string *s = of;
-	size_t k;
-
 	pthread_barrier_wait(&together);
-	for (k = 0; k < refs; k++) {
-		reference(s - strings, s->page[k]);
-		if (k % BURST == BURST - 1)
-			sched_yield();
-	}
+	go_by_plan(THREADS, (size_t)number);
 	return NULL;
 }
 
 static void threads(void)
 {
-	pthread_t id[N_STRINGS];
-	size_t i;
+	pthread_t id[THREADS];
+	size_t t;
 
-	pthread_barrier_init(&together, NULL, N_STRINGS);
-	for (i = 0; i < N_STRINGS; i++)
-		if (pthread_create(&id[i], NULL, thread, &strings[i]))
+	pthread_barrier_init(&together, NULL, THREADS);
+	for (t = 0; t < THREADS; t++)
+		if (pthread_create(&id[t], NULL, thread, (void *)t))
 			die("thread");
-	for (i = 0; i < N_STRINGS; i++)
-		pthread_join(id[i], NULL);
+	for (t = 0; t < THREADS; t++)
+		pthread_join(id[t], NULL);
 	pthread_barrier_destroy(&together);
 }
 
@@ -346,12 +346,14 @@ static void run_set(const char *set, uint64_t seed, FILE *truth)
 
 	for (i = 0; i < N_STRINGS; i++)
 		open_string(set, i, seed);
-	if (!strncmp(set, "threads", 7)) {
+	if (strncmp(set, "alone", 5))
+		turns();
+	else
+		alone();
+	if (strncmp(set, "threads", 7))
+		go_by_plan(1, 0);
+	else
 		threads();
-	} else {
-		(strncmp(set, "turns", 5) ? alone : turns)();
-		go_by_plan();
-	}
 	for (i = 0; i < N_STRINGS; i++)
 		close_string(i, truth);
 }
