@@ -1,14 +1,12 @@
 //! Row groups: rows to encoded columns, and how each column is encoded.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{
-    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
-};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::KeyValue;
@@ -20,6 +18,7 @@ use parquet::schema::types::ColumnPath;
 use pgtrace_capture::record::Event;
 
 use crate::manifest::{ObjectExtent, Span};
+use crate::page_encoding::{REFS_A_PAGE, RowGroups};
 use crate::row::{Context, Row, Rows};
 use crate::schema::{SCHEMA_VERSION, Table};
 
@@ -29,14 +28,9 @@ pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
 /// Rows that are encoded at a time: 256 KiB.
 const TILE: usize = 4096;
 
-/// References of a row group to each of its pages, at least, for a dictionary of the pages to be worth while: where there
-/// are fewer, the dictionary is most of the column, and takes more room and more time to read than indexes split into
-/// byte streams.
-const REFS_A_PAGE: usize = 4;
-
 /// How files are encoded; what was tried is in bench/README.md, "Physical layout tried". `seq` and `ts` are deltas; `addr`
-/// is plain, which zstd makes smaller than anything else; `page` is a dictionary where pages are few, and split
-/// into byte streams where not; `uid` and `page_order`, nearly always the same, are deltas because no row is looked up
+/// is plain, which zstd makes smaller than anything else; `page` is a dictionary where pages are few, and deltas or split
+/// into byte streams where not ([`RowGroups`]); `uid` and `page_order`, nearly always the same, are deltas because no row is looked up
 /// then. Everything else repeats: dictionaries.
 pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterProperties {
     let mut properties = WriterProperties::builder()
@@ -75,7 +69,7 @@ pub(crate) fn one_process(properties: WriterProperties) -> WriterProperties {
     properties.build()
 }
 
-fn encoded(
+pub(crate) fn encoded(
     properties: WriterPropertiesBuilder,
     name: &str,
     encoding: Encoding,
@@ -128,6 +122,7 @@ impl Write for Sink {
 pub(crate) struct Encoder {
     schema: SchemaRef,
     properties: WriterPropertiesPtr,
+    row_groups: RowGroups,
     context: Arc<Context>,
 }
 
@@ -152,17 +147,19 @@ pub(crate) struct Facts {
 
 impl Encoder {
     /// `by_pid`: each file holds one process.
-    pub(crate) fn new(context: Arc<Context>, lost: u64, by_pid: bool) -> Self {
+    pub(crate) fn new(context: Arc<Context>, lost: u64, by_pid: bool) -> Result<Self> {
         let footer = footer(&context.capture_id, lost, context.clocks.first());
         let mut properties = properties(Table::Refs, footer);
         if by_pid {
             properties = one_process(properties);
         }
-        Self {
-            schema: Table::Refs.arrow_schema(),
+        let schema = Table::Refs.arrow_schema();
+        Ok(Self {
+            row_groups: RowGroups::new(&schema, &properties)?,
             properties: Arc::new(properties),
+            schema,
             context,
-        }
+        })
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {
@@ -178,13 +175,11 @@ impl Encoder {
         SerializedFileWriter::new(sink, schema.root_schema_ptr(), Arc::new(properties))
     }
 
-    /// Encodes a row group with the column writers of its file. A few thousand rows at a time, column by column: they
+    /// Encodes row group `number` of a file. A few thousand rows at a time, column by column: they
     /// stay in the processor's cache meanwhile.
-    pub(crate) fn encode(
-        &self,
-        mut writers: Vec<ArrowColumnWriter>,
-        rows: &Rows,
-    ) -> Result<RowGroup> {
+    pub(crate) fn encode(&self, number: usize, rows: &Rows) -> Result<RowGroup> {
+        // Made here: writers take memory, and only as many as there are threads are needed at a time.
+        let mut writers = self.row_groups.writers(number, rows)?;
         let mut facts = Facts::default();
         for rows in rows.iter().flat_map(|stretch| stretch.chunks(TILE)) {
             let tile = self.context.tile(rows);
@@ -198,58 +193,12 @@ impl Encoder {
             }
             facts.add(rows, &tile.utc);
         }
-        let chunks = writers.into_iter().map(ArrowColumnWriter::close);
+        let chunks = writers.into_iter().map(|writer| writer.close());
         Ok(RowGroup {
             chunks: chunks.collect::<Result<_>>()?,
             facts,
         })
     }
-
-    /// Makes column writers for `file`.
-    pub(crate) fn factory(&self, file: &SerializedFileWriter<Sink>) -> Result<Factory> {
-        let properties = WriterProperties::clone(&self.properties).into_builder();
-        let properties = encoded(properties, "page", Encoding::BYTE_STREAM_SPLIT).build();
-        // A factory takes its properties from a file: this one comes to nothing.
-        let schema = ArrowSchemaConverter::new()
-            .convert(&self.schema)?
-            .root_schema_ptr();
-        let other = SerializedFileWriter::new(Sink::default(), schema, Arc::new(properties))?;
-        Ok(Factory {
-            few: ArrowRowGroupWriterFactory::new(file, self.schema.clone()),
-            many: ArrowRowGroupWriterFactory::new(&other, self.schema.clone()),
-        })
-    }
-}
-
-/// Makes column writers of row groups: for few pages, and for many.
-pub(crate) struct Factory {
-    few: ArrowRowGroupWriterFactory,
-    many: ArrowRowGroupWriterFactory,
-}
-
-impl Factory {
-    /// Column writers for row group `number` of the file, which is to hold `rows`.
-    pub(crate) fn writers(&self, number: usize, rows: &Rows) -> Result<Vec<ArrowColumnWriter>> {
-        let factory = if has_many_pages(rows) {
-            &self.many
-        } else {
-            &self.few
-        };
-        factory.create_column_writers(number)
-    }
-}
-
-/// Whether there are fewer than [`REFS_A_PAGE`] references to a page: a sixteenth of the pages stands for all.
-fn has_many_pages(rows: &Rows) -> bool {
-    let mut pages = HashSet::new();
-    let mut refs = 0;
-    for row in rows.iter().flatten() {
-        if row.page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 == 0 {
-            pages.insert(row.page);
-            refs += 1;
-        }
-    }
-    pages.len() * REFS_A_PAGE > refs
 }
 
 impl RowGroup {
@@ -373,28 +322,5 @@ fn merge<T: Copy + Ord>(span: &mut Option<Span<T>>, other: Option<Span<T>>) {
     if let Some(other) = other {
         include(span, other.min);
         include(span, other.max);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_pages_are_told_from_many() {
-        let rows = |pages: u64| {
-            let row = |i: u64| Row {
-                page: i.wrapping_mul(7919) % pages,
-                ..Row::default()
-            };
-            let all: Vec<Row> = (0..20_000).map(row).collect();
-            all.chunks(3000).map(<[Row]>::to_vec).collect::<Vec<_>>()
-        };
-        assert!(!has_many_pages(&rows(1)));
-        assert!(!has_many_pages(&rows(500)));
-        assert!(!has_many_pages(&rows(4000)));
-        assert!(has_many_pages(&rows(7000)));
-        assert!(has_many_pages(&rows(1 << 40)));
-        assert!(!has_many_pages(&[]));
     }
 }

@@ -26,6 +26,7 @@ pub mod marks;
 pub mod merge;
 pub mod names;
 pub mod older;
+mod page_encoding;
 pub mod partition;
 pub mod pipeline;
 pub mod progress;

@@ -22,7 +22,7 @@ use parquet::file::writer::SerializedFileWriter;
 use tokio::runtime::Handle;
 
 use crate::dataset::Dataset;
-use crate::encode::{Encoder, Factory, Facts, ROW_GROUP_ROWS, RowGroup, Sink};
+use crate::encode::{Encoder, Facts, ROW_GROUP_ROWS, RowGroup, Sink};
 use crate::error::IngestError;
 use crate::manifest::{FileEntry, PartitionKey};
 use crate::row::Row;
@@ -71,7 +71,6 @@ struct OpenFile {
     path: String,
     sink: Sink,
     writer: SerializedFileWriter<Sink>,
-    factory: Arc<Factory>,
     upload: Upload,
     /// Row groups begun.
     groups: usize,
@@ -304,11 +303,9 @@ impl<'a> RefsWriter<'a> {
         let number = file.groups;
         file.groups += 1;
         let (send, result) = channel();
-        let (encoder, factory) = (self.encoder.clone(), file.factory.clone());
+        let encoder = self.encoder.clone();
         rayon::spawn(move || {
-            // Made here: writers take memory, and only as many as there are threads are needed at a time.
-            let writers = factory.writers(number, &rows);
-            let group = writers.and_then(|writers| encoder.encode(writers, &rows));
+            let group = encoder.encode(number, &rows);
             // Nobody waits for it if the run has failed meanwhile.
             let _ = send.send(group);
         });
@@ -382,14 +379,9 @@ impl<'a> RefsWriter<'a> {
             .encoder
             .begin(sink.clone())
             .map_err(|cause| parquet_error(&path, cause))?;
-        let factory = self
-            .encoder
-            .factory(&writer)
-            .map_err(|cause| parquet_error(&path, cause))?;
         let part = if self.dataset.is_local() { 1 } else { PART };
         partition.files += 1;
         partition.file = Some(OpenFile {
-            factory: Arc::new(factory),
             upload: Upload::new(self.dataset.store().clone(), self.dataset.path(&path), part),
             path,
             sink,
@@ -516,7 +508,7 @@ fn path(layout: &Layout, (slice, uid, pid): Key, number: usize) -> String {
     format!("{path}/{}-{number:06}.parquet", layout.name)
 }
 
-fn parquet_error(path: &str, cause: parquet::errors::ParquetError) -> IngestError {
+pub(crate) fn parquet_error(path: &str, cause: parquet::errors::ParquetError) -> IngestError {
     IngestError::Parquet {
         path: path.into(),
         cause,

@@ -23,7 +23,7 @@ use crate::manifest::{CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKe
 use crate::marks::{MarksWriter, Named};
 use crate::merge::{Merge, Next};
 use crate::names::Told;
-use crate::partition::{self, Layout, RefsWriter};
+use crate::partition::{self, Layout, RefsWriter, parquet_error};
 use crate::report::{CaptureReport, LossSum, Report};
 use crate::row::Context;
 use crate::runs::{self, Marker};
@@ -296,7 +296,8 @@ impl<'a> Run<'a> {
             names,
         });
         let by_pid = layout.partition_by.contains(&PartitionKey::Pid);
-        let encoder = Encoder::new(context.clone(), facts.lost, by_pid);
+        let encoder = Encoder::new(context.clone(), facts.lost, by_pid)
+            .map_err(|cause| parquet_error("refs", cause))?;
         let handle = self.runtime.handle().clone();
         let mut marks = MarksWriter::new(
             &self.dataset,
