@@ -4,6 +4,7 @@ use super::counts::{Counts, Popularity, popularity};
 use super::distance::Distances;
 use super::order::{Order, order};
 use super::recency::{Recency, Succession, recency, succession};
+use super::rounds::{Rounds, rounds};
 use super::string::PageString;
 use super::{Figures, Pattern, Settings};
 
@@ -26,12 +27,23 @@ const SCAN_FIRSTS: f64 = 0.6;
 const SCAN_CHAINED: f64 = 0.6;
 /// From this share of first references next to the one before, a string is not without order.
 const HALF_SCAN: f64 = 0.4;
+/// Least share of re-references in a loop.
+const LOOP_REPEATS: f64 = 0.12;
 /// Re-references that follow succession, in a loop.
 const LOOP_FOLLOW: f64 = 0.55;
 /// That go to the very next page; or:
 const LOOP_EXACTLY: f64 = 0.7;
 /// How much more often the pages after the previous one are met than those before it.
 const LOOP_AHEAD: f64 = 0.3;
+/// Share of the runs that two pages met before lead to, and of these that are what they led to then, in a loop.
+const ROUNDS_ASKED: f64 = 0.3;
+const ROUNDS_FOLLOW: f64 = 0.75;
+/// Share of first references right after another first reference, below which touches trail behind a scan.
+const TRAILED: f64 = 0.5;
+/// References a run where pages are touched twice in a row now and then, mostly, and at most.
+const TWICE_NOW_AND_THEN: f64 = 1.05;
+const TWICE_MOSTLY: f64 = 1.4;
+const TWICE: f64 = 2.2;
 /// Repeats below which a string may be one-shot.
 const ONE_SHOT_REPEATS: f64 = 0.1;
 /// What noise gives of the chance meetings of uniform references: twice a share of 3 %.
@@ -47,15 +59,20 @@ const SURE_ERRORS: f64 = 4.0;
 
 pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
     let pages = PageString::new(string);
-    let runs = pages.runs();
+    let runs = PageString::runs(&pages.ids);
     let distinct = pages.pages.len();
     let mut distances = Distances::default();
     let firsts = pages.firsts();
     let order = order(&firsts, pages.span());
     let succession = succession(&runs, distinct, &mut distances);
-    let ranks = distances.ranks(&pages.ids, distinct);
-    let counts = Counts::new(pages.counts());
     let repeats = succession.count as f64 / runs.len().max(1) as f64;
+    let rounds = if repeats >= LOOP_REPEATS {
+        rounds(&runs)
+    } else {
+        Rounds::default()
+    };
+    let ranks = distances.ranks(&pages.ids, distinct);
+    let counts = Counts::new(pages.counts(&pages.ids));
     let mut figures = Figures {
         refs: string.len() as u64,
         pages: distinct as u64,
@@ -71,27 +88,45 @@ pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
     let answer = if string.len() < settings.min_refs.max(3) {
         Some((Pattern::Unknown, 0.0))
     } else {
-        by_succession(&succession, repeats, distinct)
-            .or_else(|| by_order(&order, repeats, &mut figures))
+        by_trail(&order, &succession, repeats, &runs, distinct)
+            .or_else(|| by_succession(&succession, repeats, distinct))
+            .or_else(|| by_rounds(&rounds, distinct))
+            .or_else(|| by_order(&pages, &order, repeats, &mut figures))
             .or_else(|| few_pages(distinct, &counts))
             .or_else(|| {
                 let groups = popularity(&counts);
                 figures.second_share = Some(groups.second_share);
                 figures.popularity_ratio = Some(groups.ratio);
-                if let Some(answer) = once(&pages, &runs, repeats, &groups) {
+                let mended = PageString::mended(&pages.ids);
+                let of_runs = popularity(&Counts::new(pages.counts(&mended)));
+                if let Some(answer) = once(&pages, &runs, &succession, &of_runs) {
                     return Some(answer);
                 }
-                let recency = recency(&pages.ids, ranks, distinct, &mut distances);
-                figures.shuffled_rank = Some(recency.shuffled);
-                by_recency(&recency).or_else(|| by_popularity(&groups, &recency))
+                let found = recency(&pages.ids, <[u32]>::to_vec, ranks, distinct, &mut distances);
+                figures.shuffled_rank = Some(found.shuffled);
+                let answer = by_recency(&found);
+                if answer.is_some_and(|(pattern, _)| pattern == Pattern::Clustered)
+                    && let Some(found) =
+                        only_in_a_row(string.len(), &runs, &mended, distinct, &mut distances)
+                {
+                    return by_popularity(&of_runs, &found);
+                }
+                answer.or_else(|| by_popularity(&groups, &found))
             })
     };
     let (pattern, confidence) = answer.unwrap_or((Pattern::Unknown, 0.3));
     if pattern == Pattern::Looping {
-        figures.period_pages = Some(u64::from(succession.distance) + 1);
+        // A page that comes twice a round is back sooner.
+        let turns = by_rounds(&rounds, distinct).is_some() && rounds.gap * 4 > succession.gap * 5;
+        let (round_pages, gap) = if turns {
+            (rounds.pages as u64, rounds.gap)
+        } else {
+            (u64::from(succession.distance) + 1, succession.gap)
+        };
+        figures.period_pages = Some(round_pages);
         // Gaps were taken in runs; references a round are more by the references a run.
         let per_run = string.len() as f64 / runs.len().max(1) as f64;
-        figures.period_refs = Some((succession.gap as f64 * per_run).round() as u64);
+        figures.period_refs = Some((gap as f64 * per_run).round() as u64);
     }
     let exact = match pattern {
         Pattern::Looping => succession.exactly,
@@ -108,17 +143,20 @@ pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
 /// Whether the order of a string could be judged sequential, strided or looping; much faster than the verdict.
 pub(super) fn has_order(string: &[u64]) -> bool {
     let pages = PageString::new(string);
-    let runs = pages.runs();
+    let runs = PageString::runs(&pages.ids);
     let distinct = pages.pages.len();
     let succession = succession(&runs, distinct, &mut Distances::default());
     let repeats = succession.count as f64 / runs.len().max(1) as f64;
-    let answer = by_succession(&succession, repeats, distinct).or_else(|| {
-        by_order(
-            &order(&pages.firsts(), pages.span()),
-            repeats,
-            &mut Figures::default(),
-        )
-    });
+    let answer = by_succession(&succession, repeats, distinct)
+        .or_else(|| {
+            by_order(
+                &pages,
+                &order(&pages.firsts(), pages.span()),
+                repeats,
+                &mut Figures::default(),
+            )
+        })
+        .or_else(|| by_rounds(&rounds(&runs), distinct));
     answer.is_some_and(|(pattern, _)| pattern.is_ordered())
 }
 
@@ -137,7 +175,7 @@ fn direction(order: &Order) -> Option<i8> {
 }
 
 fn by_succession(found: &Succession, repeats: f64, distinct: usize) -> Answer {
-    if distinct < 2 || found.asked < 12 || repeats < 0.12 {
+    if distinct < 2 || found.asked < 12 || repeats < LOOP_REPEATS {
         return None;
     }
     let enough = found.asked as f64 / found.count as f64 * repeats >= 0.1;
@@ -155,7 +193,57 @@ fn by_succession(found: &Succession, repeats: f64, distinct: usize) -> Answer {
     None
 }
 
-fn by_order(order: &Order, repeats: f64, figures: &mut Figures) -> Answer {
+/// A loop in which pages come more than once a round.
+fn by_rounds(found: &Rounds, distinct: usize) -> Answer {
+    let loops = distinct >= 4
+        && found.gap >= 4
+        && found.asked >= 12
+        && found.asked_share >= ROUNDS_ASKED
+        && found.follow >= ROUNDS_FOLLOW;
+    loops.then(|| (Pattern::Looping, beyond(found.follow, ROUNDS_FOLLOW, 0.9)))
+}
+
+/// A scan that touches its pages again, in the same order and not far behind: new pages and old ones take turns.
+fn by_trail(
+    order: &Order,
+    found: &Succession,
+    repeats: f64,
+    runs: &[u32],
+    distinct: usize,
+) -> Answer {
+    let near = (u64::from(found.distance) + 1) * 2 <= distinct as u64;
+    if order.stride == 0
+        || order.chained < 0.8
+        || !near
+        || !(LOOP_REPEATS..=0.8).contains(&repeats)
+        || found.follow < LOOP_FOLLOW
+    {
+        return None;
+    }
+    let mut seen = vec![false; distinct];
+    let firsts = runs
+        .iter()
+        .map(|&id| !std::mem::replace(&mut seen[id as usize], true));
+    let (mut after, mut together) = (false, 0);
+    for first in firsts {
+        together += usize::from(first && after);
+        after = first;
+    }
+    let pattern = if order.stride.unsigned_abs() == 1 {
+        Pattern::Sequential
+    } else {
+        Pattern::Strided
+    };
+    let trailed = (together as f64) < TRAILED * distinct as f64;
+    trailed.then(|| (pattern, beyond(order.chained, 0.8, 0.95).min(0.9)))
+}
+
+fn by_order(
+    pages: &PageString,
+    order: &Order,
+    repeats: f64,
+    figures: &mut Figures,
+) -> Answer {
     let firsts = 1.0 - repeats;
     if firsts < SCAN_FIRSTS || order.stride == 0 {
         return None;
@@ -168,6 +256,14 @@ fn by_order(order: &Order, repeats: f64, figures: &mut Figures) -> Answer {
     if swept_far >= 0.9 && order.density >= 0.55 && order.adjacent < 0.5 {
         figures.stride = Some(sign);
         return Some((Pattern::Sequential, scan.min(beyond(swept_far, 0.9, 0.94))));
+    }
+    // The same of aligned pages.
+    if swept_far >= 0.9 && order.adjacent < 0.5 {
+        let alignment = pages.alignment();
+        if alignment > 1 && order.density * alignment as f64 >= 0.55 {
+            figures.stride = Some(sign * alignment as i64);
+            return Some((Pattern::Strided, scan.min(beyond(swept_far, 0.9, 0.94))));
+        }
     }
     if order.chained >= SCAN_CHAINED {
         let pattern = if order.stride.unsigned_abs() == 1 {
@@ -197,7 +293,9 @@ fn by_order(order: &Order, repeats: f64, figures: &mut Figures) -> Answer {
         return Some((Pattern::Sequential, scan.min(beyond(swept_far, 0.9, 0.96))));
     }
     // Partly a scan, partly something else: neither says what the string is.
-    (order.adjacent >= HALF_SCAN).then_some((Pattern::Unknown, 0.5))
+    // (Pairs of pages, wherever, are no scan.)
+    (order.adjacent >= HALF_SCAN && order.thrice * 2.0 >= order.adjacent)
+        .then_some((Pattern::Unknown, 0.5))
 }
 
 /// Two or three pages have no order and hardly a rank; only their popularity shows.
@@ -221,14 +319,21 @@ fn is_skewed(groups: &Popularity) -> bool {
     groups.gain >= SKEW_GAIN && groups.ratio >= SKEW_RATIO && groups.second_share >= SECOND_SHARE
 }
 
-fn once(pages: &PageString, runs: &[u32], repeats: f64, groups: &Popularity) -> Answer {
+fn once(
+    pages: &PageString,
+    runs: &[u32],
+    succession: &Succession,
+    groups: &Popularity,
+) -> Answer {
+    let repeats = succession.apart as f64 / runs.len().max(1) as f64;
     if repeats > ONE_SHOT_REPEATS || is_skewed(groups) {
         return None;
     }
     let refs = runs.len() as f64;
     let seen = repeats * refs;
     // Chance meetings of uniform references over the span.
-    let meetings = refs * refs / (2.0 * pages.span());
+    let span = pages.span() / pages.alignment() as f64;
+    let meetings = refs * refs / (2.0 * span);
     let odds = seen * (1.0 / ONE_SHOT_NOISE).ln() - meetings * (1.0 - ONE_SHOT_NOISE);
     if odds <= 0.0 {
         return Some((Pattern::OneShot, beyond(-odds, -0.5, 4.0)));
@@ -285,6 +390,31 @@ fn by_recency(found: &Recency) -> Answer {
         ));
     }
     None
+}
+
+/// Where nothing is recent but that pages come twice in a row: the ranks without that.
+fn only_in_a_row(
+    refs: usize,
+    runs: &[u32],
+    mended: &[u32],
+    distinct: usize,
+    distances: &mut Distances,
+) -> Option<Recency> {
+    let in_a_row = refs as f64 / runs.len().max(1) as f64;
+    let mut without = |runs: &[u32], mend: fn(&[u32]) -> Vec<u32>| {
+        let ranks = distances.ranks(runs, distinct);
+        let found = recency(runs, mend, ranks, distinct, distances);
+        let recent = by_recency(&found).is_some_and(|(said, _)| said == Pattern::Clustered);
+        (!recent).then_some(found)
+    };
+    if !(TWICE_NOW_AND_THEN..=TWICE).contains(&in_a_row) {
+        return None;
+    }
+    without(runs, PageString::runs).or_else(|| {
+        (in_a_row >= TWICE_MOSTLY)
+            .then(|| without(mended, PageString::mended))
+            .flatten()
+    })
 }
 
 fn by_popularity(groups: &Popularity, recency: &Recency) -> Answer {

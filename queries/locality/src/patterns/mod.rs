@@ -12,7 +12,10 @@
 //! 2. **Looping by succession.** Whether a re-reference goes to the page (or one of the next few) that came after the
 //!    previous page the last time round. In a loop that holds for nearly all of them, in anything drawn at random for
 //!    few. This finds loops that the AMP rank alone calls clustered (an inner loop over one block after another) and
-//!    holds where noise has raised the rank. (AMP: Zhou, von Behren, Brewer 2004.)
+//!    holds where noise has raised the rank. (AMP: Zhou, von Behren, Brewer 2004.) Or whether it is what came after the
+//!    previous *two* pages the last time: in a loop that turns round, or that has pages more than once, one page does not
+//!    tell the next. A scan that touches each page again a little behind follows itself, too, but goes on and on:
+//!    it is a scan.
 //! 3. **Sequential and strided**, by page deltas on first references: one stride explains most of them, for up to 16
 //!    interleaved streams at once; or the pages are swept in one direction with small gaps. One page a step is
 //!    sequential, more is strided.
@@ -27,7 +30,8 @@
 //!    This asks how much the top pages hold, but relative to what chance gives: 10 % of the pages hold a third of 200
 //!    uniform references over 1,000 pages.
 //!
-//! Besides ranks, step 5 looks at lifetimes: how much of the string lies between the first and the last reference to a
+//! Pages that come twice in a row now and then are recent by that alone: where the same pages without it are not,
+//! popularity decides (of runs). Besides ranks, step 5 looks at lifetimes: how much of the string lies between the first and the last reference to a
 //! page, against references at random times. Few hundred references have noisy ranks, and a working set that changes
 //! shows in lifetimes first.
 //!
@@ -52,6 +56,7 @@ mod distance;
 mod long;
 mod order;
 mod recency;
+mod rounds;
 mod streams;
 mod string;
 

@@ -16,6 +16,8 @@ pub(super) struct Order {
     pub(super) chained: f64,
     /// Share that goes one step on from the first reference just before.
     pub(super) adjacent: f64,
+    /// Share that does so for the second time in a row, or more.
+    pub(super) thrice: f64,
     /// Share of ascending neighbours.
     pub(super) ascending: f64,
     /// Share of pairs LAGS apart that ascend: order that local disorder leaves.
@@ -35,7 +37,11 @@ pub(super) fn order(firsts: &[u64], span: f64) -> Order {
     }
     let pairs = (firsts.len() - 1) as f64;
     let stride = best_stride(firsts);
-    let (chained, adjacent) = follow(firsts, stride);
+    let Followed {
+        chained,
+        adjacent,
+        thrice,
+    } = follow(firsts, stride);
     let up = |lag: usize| {
         let pairs = firsts.len().saturating_sub(lag);
         let ups = (lag..firsts.len())
@@ -61,6 +67,7 @@ pub(super) fn order(firsts: &[u64], span: f64) -> Order {
         stride,
         chained: chained as f64 / pairs,
         adjacent: adjacent as f64 / pairs,
+        thrice: thrice as f64 / pairs,
         ascending: up(1),
         ascending_far: up(LAGS),
         gap,
@@ -94,17 +101,26 @@ fn best_stride(firsts: &[u64]) -> i64 {
         .unwrap_or(0)
 }
 
-/// How many first references go one stride on (or back) from the head of a stream, and how many of these from the
-/// first reference just before.
-fn follow(firsts: &[u64], stride: i64) -> (usize, usize) {
+/// First references that go one stride on (or back) from the head of a stream; of these those that go on from the first
+/// reference just before; of these those that do so again.
+#[derive(Default)]
+struct Followed {
+    chained: usize,
+    adjacent: usize,
+    thrice: usize,
+}
+
+fn follow(firsts: &[u64], stride: i64) -> Followed {
     struct Head {
         page: u64,
+        /// Steps in a row that nothing came between.
+        length: usize,
         /// 0 until the stream's second page.
         direction: i64,
         at: usize,
     }
     let mut heads: Vec<Head> = Vec::with_capacity(HEADS);
-    let (mut chained, mut adjacent) = (0, 0);
+    let mut found = Followed::default();
     for (at, &page) in firsts.iter().enumerate() {
         let direction = |head: &Head| match step(head.page, page) {
             moved if moved == stride && head.direction >= 0 => 1,
@@ -112,8 +128,10 @@ fn follow(firsts: &[u64], stride: i64) -> (usize, usize) {
             _ => 0,
         };
         if let Some(head) = heads.iter_mut().rev().find(|head| direction(head) != 0) {
-            chained += 1;
-            adjacent += usize::from(head.at + 1 == at);
+            found.chained += 1;
+            head.length = if head.at + 1 == at { head.length + 1 } else { 0 };
+            found.adjacent += usize::from(head.length > 0);
+            found.thrice += usize::from(head.length > 1);
             head.direction = direction(head);
             head.page = page;
             head.at = at;
@@ -125,10 +143,11 @@ fn follow(firsts: &[u64], stride: i64) -> (usize, usize) {
             }
             heads.push(Head {
                 page,
+                length: 0,
                 direction: 0,
                 at,
             });
         }
     }
-    (chained, adjacent)
+    found
 }

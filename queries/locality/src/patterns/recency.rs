@@ -7,6 +7,9 @@ use super::distance::{Distances, Ranks, Rng};
 pub(super) struct Succession {
     /// Re-references.
     pub(super) count: usize,
+    /// Of these, with two other pages or more between: a stray reference to another page ends a run, and the next one
+    /// begins where that ended.
+    pub(super) apart: usize,
     /// Re-references that succession was asked of: with three other pages or more between, where there are enough.
     pub(super) asked: usize,
     /// Share of the asked that go where the string went after the previous page the last time.
@@ -32,6 +35,7 @@ pub(super) fn succession(runs: &[u32], pages: usize, distances: &mut Distances) 
         all.push((now, before, distance))
     });
     let count = all.len();
+    let apart = all.iter().filter(|&&(.., distance)| distance > 1).count();
     let far: Vec<_> = all
         .iter()
         .copied()
@@ -45,6 +49,7 @@ pub(super) fn succession(runs: &[u32], pages: usize, distances: &mut Distances) 
     if asked.is_empty() {
         return Succession {
             count,
+            apart,
             ..Succession::default()
         };
     }
@@ -92,6 +97,7 @@ pub(super) fn succession(runs: &[u32], pages: usize, distances: &mut Distances) 
         .count();
     Succession {
         count,
+        apart,
         asked: asked.len(),
         follow,
         exactly: share(&exactly),
@@ -122,8 +128,10 @@ impl Recency {
 /// References that all shuffles of one string may take together, in steps of a round; two at least.
 const SHUFFLED_REFS: usize = 4096;
 
+/// Of a string and its ranks. `mend` is what was done to it, and is done to its shuffles.
 pub(super) fn recency(
     ids: &[u32],
+    mend: fn(&[u32]) -> Vec<u32>,
     ranks: Ranks,
     pages: usize,
     distances: &mut Distances,
@@ -134,7 +142,7 @@ pub(super) fn recency(
     let (mut sum, mut deviation) = (0.0, 0.0);
     for _ in 0..rounds {
         rng.shuffle(&mut shuffled);
-        let ranks = distances.ranks(&shuffled, pages);
+        let ranks = distances.ranks(&mend(&shuffled), pages);
         sum += ranks.mean;
         deviation += ranks.deviation;
     }

@@ -20,19 +20,30 @@ impl PageString {
         Self { ids, pages }
     }
 
-    /// References to each page.
-    pub(super) fn counts(&self) -> Vec<u32> {
+    /// How often each page is in `ids`, which are ours or our runs.
+    pub(super) fn counts(&self, ids: &[u32]) -> Vec<u32> {
         let mut counts = vec![0; self.pages.len()];
-        for &id in &self.ids {
+        for &id in ids {
             counts[id as usize] += 1;
         }
         counts
     }
 
-    /// The string with the same page in a row taken once.
-    pub(super) fn runs(&self) -> Vec<u32> {
-        let mut runs = self.ids.clone();
+    /// The same page in a row taken once.
+    pub(super) fn runs(ids: &[u32]) -> Vec<u32> {
+        let mut runs = ids.to_vec();
         runs.dedup();
+        runs
+    }
+
+    /// Runs, where one stray reference between two to a page does not make two runs.
+    pub(super) fn mended(ids: &[u32]) -> Vec<u32> {
+        let mut runs: Vec<u32> = Vec::with_capacity(ids.len());
+        for &id in ids {
+            if !runs.iter().rev().take(2).any(|&before| before == id) {
+                runs.push(id);
+            }
+        }
         runs
     }
 
@@ -48,6 +59,22 @@ impl PageString {
         firsts
     }
 
+    /// The largest alignment, in pages, that nearly all pages have (some of them are looked at): 1 where none does.
+    pub(super) fn alignment(&self) -> u64 {
+        let some: Vec<u64> = self
+            .pages
+            .iter()
+            .step_by(self.pages.len() / LOOKED_AT + 1)
+            .copied()
+            .collect();
+        let aligned = |to: u64| {
+            let mut of = [0; MOST_ALIGNED as usize];
+            some.iter().for_each(|page| of[(page % to) as usize] += 1);
+            8 * of.into_iter().max().unwrap_or(0) >= 7 * some.len()
+        };
+        (2..=MOST_ALIGNED).rev().find(|&to| aligned(to)).unwrap_or(1)
+    }
+
     /// Pages from the lowest to the highest, without the outermost twelfth on either side (few stray pages would
     /// make any span as wide as the object), scaled up for what was left out.
     pub(super) fn span(&self) -> f64 {
@@ -60,6 +87,11 @@ impl PageString {
         width * self.pages.len() as f64 / kept.len().max(1) as f64
     }
 }
+
+/// Alignments that are looked for: up to 256 KiB, in pages.
+const MOST_ALIGNED: u64 = 64;
+/// Pages whose alignment is looked at.
+const LOOKED_AT: usize = 128;
 
 /// Difference of two pages as a step; wraps where page numbers are nonsense.
 pub(super) fn step(from: u64, to: u64) -> i64 {

@@ -8,6 +8,7 @@
 mod fresh;
 mod make;
 mod ordered;
+mod outside;
 mod second;
 mod unordered;
 
@@ -57,6 +58,7 @@ pub fn generators() -> Vec<Generator> {
         .iter()
         .chain(unordered::GENERATORS)
         .chain(second::GENERATORS)
+        .chain(outside::GENERATORS)
         .copied()
         .collect()
 }
