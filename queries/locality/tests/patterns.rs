@@ -5,7 +5,7 @@ mod strings;
 
 use pgtrace_locality::patterns::{Access, Classifier, Pattern, Report, Settings, Touch};
 use proptest::prelude::*;
-use strings::{Rng, Tally, generators};
+use strings::{Rng, Tally, generators, sums};
 
 fn touch(page: u64) -> Touch {
     Touch {
@@ -320,5 +320,46 @@ proptest! {
             classifier.finish()
         };
         prop_assert_eq!(of(), of());
+    }
+}
+
+/// What is recorded of a string when the last `n` pages touched are active.
+fn through_fifo(string: &[u64], n: usize) -> Vec<u64> {
+    let mut active = std::collections::VecDeque::new();
+    let mut seen = Vec::new();
+    for &page in string {
+        if !active.contains(&page) {
+            seen.push(page);
+            active.push_back(page);
+            if active.len() > n {
+                active.pop_front();
+            }
+        }
+    }
+    seen
+}
+
+/// Without its shortest reuse distances a string of chance looks a little like a loop.
+#[test]
+fn patterns_are_seen_through_a_fifo() {
+    for (refs, pages) in [(600, 400), (1_000, 400), (2_000, 400), (1_000, 1_000)] {
+        for (exponent, pattern) in [
+            (0.0, Pattern::Random),
+            (0.67, Pattern::Skewed),
+            (1.0, Pattern::Skewed),
+        ] {
+            let weights = sums((1..=pages).map(|rank| (rank as f64).powf(-exponent)));
+            let right = (0..40).filter(|&seed| {
+                let mut rng = Rng::new(seed);
+                let all = rng.permutation(pages);
+                let string: Vec<u64> = (0..refs).map(|_| all[rng.draw(&weights)]).collect();
+                verdict(through_fifo(&string, 32)) == pattern
+            });
+            let right = right.count();
+            assert!(
+                right >= 38,
+                "{refs} references to {pages} pages, exponent {exponent}: {right} of 40"
+            );
+        }
     }
 }

@@ -238,12 +238,7 @@ fn by_trail(
     trailed.then(|| (pattern, beyond(order.chained, 0.8, 0.95).min(0.9)))
 }
 
-fn by_order(
-    pages: &PageString,
-    order: &Order,
-    repeats: f64,
-    figures: &mut Figures,
-) -> Answer {
+fn by_order(pages: &PageString, order: &Order, repeats: f64, figures: &mut Figures) -> Answer {
     let firsts = 1.0 - repeats;
     if firsts < SCAN_FIRSTS || order.stride == 0 {
         return None;
@@ -319,12 +314,7 @@ fn is_skewed(groups: &Popularity) -> bool {
     groups.gain >= SKEW_GAIN && groups.ratio >= SKEW_RATIO && groups.second_share >= SECOND_SHARE
 }
 
-fn once(
-    pages: &PageString,
-    runs: &[u32],
-    succession: &Succession,
-    groups: &Popularity,
-) -> Answer {
+fn once(pages: &PageString, runs: &[u32], succession: &Succession, groups: &Popularity) -> Answer {
     let repeats = succession.apart as f64 / runs.len().max(1) as f64;
     if repeats > ONE_SHOT_REPEATS || is_skewed(groups) {
         return None;
@@ -383,11 +373,9 @@ fn by_recency(found: &Recency) -> Answer {
         ));
     }
     let threshold = RANK_LOOP.max(SURE_ERRORS * found.error);
-    if -excess > threshold {
-        return Some((
-            Pattern::Looping,
-            beyond(-excess, threshold, 3.0 * threshold),
-        ));
+    let late = found.late.min(-excess);
+    if late > threshold {
+        return Some((Pattern::Looping, beyond(late, threshold, 3.0 * threshold)));
     }
     None
 }

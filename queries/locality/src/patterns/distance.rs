@@ -70,9 +70,14 @@ impl Distances {
 
     /// AMP ranks R = 1 - distance / (pages seen - 1) of all re-references at which two pages or more have been seen.
     pub(super) fn ranks(&mut self, ids: &[u32], pages: usize) -> Ranks {
+        self.ranks_from(ids, pages, 0)
+    }
+
+    /// The same of re-references with that reuse distance or more.
+    pub(super) fn ranks_from(&mut self, ids: &[u32], pages: usize, least: u32) -> Ranks {
         let (mut count, mut sum, mut squares) = (0, 0.0, 0.0);
         self.each(ids, pages, |_, _, distance, seen| {
-            if seen > 1 {
+            if seen > 1 && distance >= least {
                 let rank = 1.0 - f64::from(distance) / f64::from(seen - 1);
                 count += 1;
                 sum += rank;

@@ -129,7 +129,11 @@ fn follow(firsts: &[u64], stride: i64) -> Followed {
         };
         if let Some(head) = heads.iter_mut().rev().find(|head| direction(head) != 0) {
             found.chained += 1;
-            head.length = if head.at + 1 == at { head.length + 1 } else { 0 };
+            head.length = if head.at + 1 == at {
+                head.length + 1
+            } else {
+                0
+            };
             found.adjacent += usize::from(head.length > 0);
             found.thrice += usize::from(head.length > 1);
             head.direction = direction(head);

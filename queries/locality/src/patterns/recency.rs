@@ -113,6 +113,8 @@ pub(super) fn succession(runs: &[u32], pages: usize, distances: &mut Distances) 
 pub(super) struct Recency {
     pub(super) ranks: Ranks,
     pub(super) shuffled: f64,
+    /// By how much ranks are below those of the same references shuffled, both without the shortest reuse distances.
+    pub(super) late: f64,
     /// Standard error of the difference.
     pub(super) error: f64,
     pub(super) lifetime: Lifetime,
@@ -136,24 +138,45 @@ pub(super) fn recency(
     pages: usize,
     distances: &mut Distances,
 ) -> Recency {
+    let least = least_distance(ids, pages, distances);
     let rounds = (SHUFFLED_REFS / ids.len().max(1)).clamp(2, 8);
     let mut rng = Rng(ids.len() as u64);
     let mut shuffled = ids.to_vec();
-    let (mut sum, mut deviation) = (0.0, 0.0);
+    let (mut sum, mut sum_from, mut deviation) = (0.0, 0.0, 0.0);
     for _ in 0..rounds {
         rng.shuffle(&mut shuffled);
-        let ranks = distances.ranks(&mend(&shuffled), pages);
+        let mended = mend(&shuffled);
+        let ranks = distances.ranks(&mended, pages);
         sum += ranks.mean;
+        sum_from += distances.ranks_from(&mended, pages, least).mean;
         deviation += ranks.deviation;
     }
     let rounds = rounds as f64;
     Recency {
         ranks,
         shuffled: sum / rounds,
+        late: sum_from / rounds - distances.ranks_from(ids, pages, least).mean,
         error: deviation / rounds / (ranks.count.max(1) as f64).sqrt()
             * (1.0 + 1.0 / rounds).sqrt(),
         lifetime: lifetime(ids, pages),
     }
+}
+
+/// Reuse distances that a FIFO of use hides are longer.
+const SHORT: u32 = 8;
+
+/// Reuse distance that next to none of a string's re-references is below; at most a twelfth of the pages, and 0 where
+/// it is no more than a few pages. Where the recorder keeps the last pages active, their re-references are not seen; without them any string looks a little like
+/// a loop.
+fn least_distance(ids: &[u32], pages: usize, distances: &mut Distances) -> u32 {
+    let mut all = Vec::new();
+    distances.each(ids, pages, |_, _, distance, _| all.push(distance));
+    if all.is_empty() {
+        return 0;
+    }
+    let few = all.len() / 50;
+    let least = (*all.select_nth_unstable(few).1).min(pages as u32 / 12);
+    if least < SHORT { 0 } else { least }
 }
 
 /// How long pages stay in use, against references at random times.

@@ -72,7 +72,10 @@ impl PageString {
             some.iter().for_each(|page| of[(page % to) as usize] += 1);
             8 * of.into_iter().max().unwrap_or(0) >= 7 * some.len()
         };
-        (2..=MOST_ALIGNED).rev().find(|&to| aligned(to)).unwrap_or(1)
+        (2..=MOST_ALIGNED)
+            .rev()
+            .find(|&to| aligned(to))
+            .unwrap_or(1)
     }
 
     /// Pages from the lowest to the highest, without the outermost twelfth on either side (few stray pages would

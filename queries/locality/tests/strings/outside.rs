@@ -3,9 +3,7 @@
 
 use super::make::{Rng, repeated, sums};
 use super::{Generator, tuned};
-use pgtrace_locality::patterns::Pattern::{
-    Looping, OneShot, Random, Sequential, Skewed, Strided,
-};
+use pgtrace_locality::patterns::Pattern::{Looping, OneShot, Random, Sequential, Skewed, Strided};
 
 pub const GENERATORS: &[Generator] = &[
     tuned("scan with a second touch behind", Sequential, |rng, n| {
@@ -70,10 +68,14 @@ pub const GENERATORS: &[Generator] = &[
         pages.truncate(n);
         pages.into_iter().map(|page| page * step).collect()
     }),
-    tuned("random order, each 1 to 4 times in a row", OneShot, |rng, n| {
-        let pages = rng.permutation(n as u64 / 2);
-        repeated(rng, &pages, 4)
-    }),
+    tuned(
+        "random order, each 1 to 4 times in a row",
+        OneShot,
+        |rng, n| {
+            let pages = rng.permutation(n as u64 / 2);
+            repeated(rng, &pages, 4)
+        },
+    ),
     tuned("stride, disorder in fours", Strided, |rng, n| {
         let stride = rng.between(2, 64);
         let mut pages: Vec<u64> = (0..n as u64).map(|at| at * stride).collect();
@@ -99,7 +101,11 @@ fn turning(refs: usize, pages: u64, period: u64) -> Vec<u64> {
     (0..refs as u64)
         .map(|at| {
             let at = at % period;
-            if at < pages { at } else { period - 1 - at + (2 * pages - period) / 2 }
+            if at < pages {
+                at
+            } else {
+                period - 1 - at + (2 * pages - period) / 2
+            }
         })
         .collect()
 }
