@@ -285,8 +285,16 @@ fn config(options: &Options) -> SessionConfig {
     options.sql_parser.collect_spans = true; // an error points at its word
     options.sql_parser.enable_subquery_sort_elimination = false; // a view's ORDER BY is for its reader
     options.execution.time_zone = Some("UTC".to_owned());
-    options.execution.parquet.pushdown_filters = true;
+    // Whether conditions are evaluated while files are read, each scan says (table.rs).
     options.execution.parquet.reorder_filters = true;
+    // Groups that hardly come twice on one thread are not put together there first: looked for longer, and given up
+    // sooner, than the engine does (pages of large objects).
+    options
+        .execution
+        .skip_partial_aggregation_probe_rows_threshold = 1_000_000;
+    options
+        .execution
+        .skip_partial_aggregation_probe_ratio_threshold = 0.3;
     options.execution.parquet.enable_page_index = true;
     options.execution.parquet.bloom_filter_on_read = true;
     config

@@ -1,9 +1,10 @@
 //! A base table: the files that the manifest names, planned by the manifest's own figures.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, Result, Statistics, plan_err};
@@ -38,6 +39,17 @@ pub(crate) const DATASET_URL: &str = "pgtrace://dataset";
 /// Files read side by side to keep their order, at most (or one a thread, if that is more): each holds a
 /// decoded part of its file in memory. Where it takes more, the rows are declared unordered.
 const ORDERED_STREAMS: usize = 16;
+
+/// Columns beside those of a condition on texts, up to which it is evaluated when all are decoded.
+const FEW_OTHERS: usize = 3;
+
+/// Which rows of files are wanted.
+pub(crate) enum Condition {
+    /// Those that may fulfil this, which is evaluated while they are read.
+    WhileReading(Arc<dyn PhysicalExpr>),
+    /// Those of the engine's conditions, if there are any: it gives them to the reader, or evaluates them itself.
+    OfEngine { while_reading: bool },
+}
 
 /// One table of the dataset.
 #[derive(Debug)]
@@ -103,7 +115,7 @@ impl ManifestTable {
         Ok(kept.map(|(file, _)| file.clone()).collect())
     }
 
-    /// The plan that reads files, the columns asked for. A predicate prunes them, and leaves out rows where it can be
+    /// The plan that reads files, the columns asked for. A condition prunes them, and leaves out rows where it can be
     /// evaluated while reading: not all rows that are left need fulfil it.
     pub(crate) fn plan(
         &self,
@@ -111,7 +123,7 @@ impl ManifestTable {
         files: &[FileEntry],
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
-        predicate: Option<Arc<dyn PhysicalExpr>>,
+        rows: Condition,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (groups, orders) = self.groups(files, state.config().target_partitions());
         let statistics = merged(files, &self.schema)?;
@@ -124,9 +136,11 @@ impl ManifestTable {
             .with_parquet_file_reader_factory(Arc::new(NamedReaders(
                 CachedParquetFileReaderFactory::new(store, cache),
             )));
-        let source = match predicate {
-            Some(predicate) => source.with_predicate(predicate).with_pushdown_filters(true),
-            None => source,
+        let source = match rows {
+            Condition::WhileReading(predicate) => {
+                source.with_predicate(predicate).with_pushdown_filters(true)
+            }
+            Condition::OfEngine { while_reading } => source.with_pushdown_filters(while_reading),
         };
         // EXPLAIN lists the files that are left; EXPLAIN ANALYZE shows these two.
         let count = |name, n| {
@@ -146,6 +160,24 @@ impl ManifestTable {
             .with_expr_adapter(Some(Arc::new(OlderFiles(self.table))))
             .build();
         Ok(DataSourceExec::from_data_source(scan))
+    }
+
+    /// Whether conditions are better evaluated while files are read: rows that fail them are then not decoded in the other
+    /// columns. That costs more than it saves where there are few others, and the condition is on a text, whose rows lie
+    /// all over the file.
+    fn pays_while_reading(&self, projection: Option<&Vec<usize>>, filters: &[Expr]) -> bool {
+        let columns: HashSet<&str> = filters
+            .iter()
+            .flat_map(|filter| filter.column_refs())
+            .map(|column| column.name.as_str())
+            .collect();
+        let text = |name: &&str| {
+            let field = self.schema.field_with_name(name);
+            field.is_ok_and(|field| matches!(field.data_type(), DataType::Dictionary(..)))
+        };
+        let read = projection.map_or(self.schema.fields().len(), Vec::len);
+        let only_texts = !columns.is_empty() && columns.iter().all(text);
+        !only_texts || read > columns.len() + FEW_OTHERS
     }
 
     fn file(&self, entry: &FileEntry) -> PartitionedFile {
@@ -242,7 +274,9 @@ impl TableProvider for ManifestTable {
             let schema = datafusion::physical_plan::project_schema(&self.schema, projection)?;
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        self.plan(state, &files, projection, limit, None)
+        let while_reading = self.pays_while_reading(projection, filters);
+        let rows = Condition::OfEngine { while_reading };
+        self.plan(state, &files, projection, limit, rows)
     }
 
     async fn insert_into(

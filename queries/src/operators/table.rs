@@ -6,8 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{Column, Result, ScalarValue, plan_err};
+use datafusion::common::{Column, Result, ScalarValue, internal_err, plan_err};
 use datafusion::datasource::{TableType, ViewTable};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown,
 };
@@ -113,6 +114,22 @@ fn of(input: &LogicalPlan, columns: &[&str]) -> Result<LogicalPlan> {
         .build()
 }
 
+/// The same session, but that conditions are evaluated while files are read: what is left of a plan then only reads
+/// files, and can be divided.
+fn while_reading(state: &dyn Session) -> Result<SessionState> {
+    let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
+        return internal_err!("an operator is planned by a session of another kind");
+    };
+    let mut state = state.clone();
+    state
+        .config_mut()
+        .options_mut()
+        .execution
+        .parquet
+        .pushdown_filters = true;
+    Ok(state)
+}
+
 /// Plans of the stretches of `input` that end before each of `cuts`, and of what follows the last.
 async fn stretches(
     state: &dyn Session,
@@ -166,6 +183,7 @@ impl TableProvider for OperatorTable {
             let filter = plan::over_references(filter.clone())?;
             input = LogicalPlanBuilder::from(input).filter(filter)?.build()?;
         }
+        let state = &while_reading(state)?;
         let files = Files::of(&state.create_physical_plan(&input).await?)?;
         let all: Vec<usize> = (0..self.operator.schema().fields().len()).collect();
         let reads = self.operator.reads_for(projection.unwrap_or(&all));

@@ -38,7 +38,7 @@ impl Length {
     pub(crate) fn of(value: &ScalarValue) -> Result<Self> {
         let wrong = |why: &str| {
             plan_datafusion_err!(
-                "a window is a time ('100ms', '1s') or a number of references (1000), found {value}{why}"
+                "a window is a time ('100ms', '1s') or a number of references (1000), found {value}{why}; a condition comes after it"
             )
         };
         let words = match text(value) {
