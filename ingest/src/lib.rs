@@ -8,6 +8,7 @@
 //! `derive` makes datasets of a dataset's rows.
 
 mod again;
+mod batch_writer;
 pub mod cleanup;
 pub mod clocks;
 pub mod compact;

@@ -7,12 +7,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt64Array};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::Encoding;
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
@@ -26,6 +26,9 @@ pub(crate) const REFS_A_PAGE: usize = 4;
 
 /// Rows that deltas and byte streams are tried on: most of what is compressed at a time.
 const TRIED: usize = 1 << 14;
+
+/// Rows of a first batch for which it is worth while.
+const LEAST: usize = 1 << 8;
 
 /// Makes the column writers of row groups.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl RowGroups {
         let page = Arc::new(schema.project(&[schema.index_of("page")?])?);
         let way = |encoding| {
             let properties = || encoded(properties.clone().into_builder(), "page", encoding);
-            Ok::<_, parquet::errors::ParquetError>(Way {
+            Ok::<_, ParquetError>(Way {
                 all: factory(schema, properties().build())?,
                 page: factory(&page, properties().build())?,
                 schema: Arc::clone(&page),
@@ -75,29 +78,64 @@ impl RowGroups {
         factory.create_column_writers(number)
     }
 
-    /// Whether deltas of the pages take less room than byte streams, or little more: they are read in a third of the time.
+    /// Tries both on some of the rows.
     fn deltas_are_better(&self, rows: &Rows) -> Result<bool> {
         let all: usize = rows.iter().map(Vec::len).sum();
         let middle = rows.iter().flatten().skip((all - all.min(TRIED)) / 2);
         let pages = middle.take(TRIED).map(|row| row.page);
         let pages: ArrayRef = Arc::new(UInt64Array::from_iter_values(pages));
-        Ok(self.deltas.bytes(&pages)? <= self.split.bytes(&pages)? / 8 * 9)
+        let bytes = |way: &Way| bytes(&way.page, &way.schema, &pages);
+        Ok(is_better(bytes(&self.deltas)?, bytes(&self.split)?))
     }
 }
 
-impl Way {
-    /// Bytes that these pages take.
-    fn bytes(&self, pages: &ArrayRef) -> Result<u64> {
-        let mut bytes = 0;
-        let writers = self.page.create_column_writers(0)?;
-        for (mut writer, field) in writers.into_iter().zip(self.schema.fields()) {
-            for leaf in compute_leaves(field, pages)? {
-                writer.write(&leaf)?;
-            }
-            bytes += writer.close()?.close().bytes_written;
+/// Bytes that pages take, as the only column of a file.
+fn bytes(page: &ArrowRowGroupWriterFactory, schema: &SchemaRef, pages: &ArrayRef) -> Result<u64> {
+    let mut bytes = 0;
+    let writers = page.create_column_writers(0)?;
+    for (mut writer, field) in writers.into_iter().zip(schema.fields()) {
+        for leaf in compute_leaves(field, pages)? {
+            writer.write(&leaf)?;
         }
-        Ok(bytes)
+        bytes += writer.close()?.close().bytes_written;
     }
+    Ok(bytes)
+}
+
+/// Whether deltas take less room than byte streams, or little more: they are read in a third of the time.
+fn is_better(deltas: u64, split: u64) -> bool {
+    deltas <= split / 8 * 9
+}
+
+/// `properties` for a file of `refs` that begins with `batch`: deltas where its pages are many, and deltas are better;
+/// else unchanged.
+pub(crate) fn of_batch(
+    properties: &WriterProperties,
+    batch: &RecordBatch,
+) -> Result<WriterProperties> {
+    let column = batch.column_by_name("page");
+    let pages = column.and_then(|c| c.as_primitive_opt::<UInt64Type>());
+    let Some(pages) = pages.filter(|pages| pages.len() >= LEAST && are_many(pages.values())) else {
+        return Ok(properties.clone());
+    };
+    let schema = Arc::new(Schema::new(vec![Field::new(
+        "page",
+        DataType::UInt64,
+        false,
+    )]));
+    let pages: ArrayRef = Arc::new(pages.slice(0, pages.len().min(TRIED)));
+    let tried = |encoding| {
+        let encoded = encoded(properties.clone().into_builder(), "page", encoding).build();
+        let bytes = bytes(&factory(&schema, encoded.clone())?, &schema, &pages)?;
+        Ok::<_, ParquetError>((encoded, bytes))
+    };
+    let (deltas, bytes) = tried(Encoding::DELTA_BINARY_PACKED)?;
+    let (_, split) = tried(Encoding::BYTE_STREAM_SPLIT)?;
+    Ok(if is_better(bytes, split) {
+        deltas
+    } else {
+        properties.clone()
+    })
 }
 
 /// A factory of column writers takes its schema and properties from a file: this one comes to nothing.
@@ -109,13 +147,17 @@ fn factory(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowRowG
     Ok(ArrowRowGroupWriterFactory::new(&file, Arc::clone(schema)))
 }
 
-/// Whether there are fewer than [`REFS_A_PAGE`] references to a page: a sixteenth of the pages stands for all.
 fn has_many_pages(rows: &Rows) -> bool {
+    are_many(rows.iter().flatten().map(|row| &row.page))
+}
+
+/// Whether there are fewer than [`REFS_A_PAGE`] references to a page: a sixteenth of the pages stands for all.
+fn are_many<'a>(all: impl IntoIterator<Item = &'a u64>) -> bool {
     let mut pages = HashSet::new();
     let mut refs = 0;
-    for row in rows.iter().flatten() {
-        if row.page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 == 0 {
-            pages.insert(row.page);
+    for &page in all {
+        if page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 == 0 {
+            pages.insert(page);
             refs += 1;
         }
     }
@@ -123,6 +165,7 @@ fn has_many_pages(rows: &Rows) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::encode::properties;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 
+use crate::batch_writer::BatchWriter;
 use crate::dataset::Dataset;
 use crate::encode::{self, Sink};
 use crate::error::IngestError;
@@ -62,7 +62,7 @@ async fn copy(
     // A quarter for what is encoded; the rest for a row group being read, and a part being sent.
     let room = usize::try_from(budget / 4).unwrap_or(usize::MAX);
     let sink = Sink::default();
-    let mut writer: Option<ArrowWriter<Sink>> = None;
+    let mut writer: Option<BatchWriter> = None;
     let mut last_seq = None;
     for file in &job.inputs {
         let not_read = |cause| IngestError::Read {
@@ -83,11 +83,7 @@ async fn copy(
             none => {
                 let told = builder.metadata().file_metadata().key_value_metadata();
                 let properties = encode::properties(job.table, footer(job, told));
-                let schema = job.table.arrow_schema();
-                none.insert(
-                    ArrowWriter::try_new(sink.clone(), schema, Some(properties))
-                        .map_err(not_encoded)?,
-                )
+                none.insert(BatchWriter::new(job.table, properties, sink.clone()))
             }
         };
         let mut rows = 0;

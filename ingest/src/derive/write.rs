@@ -4,12 +4,12 @@ use arrow::array::{AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{
     ArrowPrimitiveType, Int32Type, TimestampNanosecondType, UInt32Type, UInt64Type,
 };
-use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use pgtrace_capture::record::Event;
 
 use super::output::Output;
+use crate::batch_writer::BatchWriter;
 use crate::encode::{self, Facts, Sink};
 use crate::error::IngestError;
 use crate::manifest::FileEntry;
@@ -50,7 +50,7 @@ pub struct FileWriter {
     path: String,
     capture_id: String,
     sink: Sink,
-    writer: ArrowWriter<Sink>,
+    writer: BatchWriter,
     upload: Upload,
     facts: Facts,
 }
@@ -72,12 +72,11 @@ impl Output {
             properties = encode::one_process(properties);
         }
         let sink = Sink::default();
-        let writer = ArrowWriter::try_new(sink.clone(), table.arrow_schema(), Some(properties));
         let at = self.dataset.path(&path);
         Ok(FileWriter {
             table,
             location: self.dataset.location().into(),
-            writer: writer.map_err(|cause| not_encoded(&path, cause))?,
+            writer: BatchWriter::new(table, properties, sink.clone()),
             path,
             capture_id: origin.capture_id.clone(),
             sink,
