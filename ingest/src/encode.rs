@@ -29,8 +29,7 @@ pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
 const TILE: usize = 4096;
 
 /// How files are encoded; what was tried is in bench/README.md, "Physical layout tried". `seq` and `ts` are deltas; `addr`
-/// is plain, which zstd makes smaller than anything else; `page` is a dictionary where pages are few, and deltas or split
-/// into byte streams where not ([`RowGroups`]); `uid` and `page_order`, nearly always the same, are deltas because no row is looked up
+/// is plain, which zstd makes smaller than anything else; `page` is what its string asks for ([`RowGroups`]); `uid` and `page_order`, nearly always the same, are deltas because no row is looked up
 /// then. Everything else repeats: dictionaries.
 pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterProperties {
     let mut properties = WriterProperties::builder()

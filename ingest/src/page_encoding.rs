@@ -1,8 +1,8 @@
 //! How the column `page` of a row group is encoded: it is half of what analyses read.
 //!
-//! Where pages are few, as a dictionary. What many pages are best encoded as depends on their order: scans are short
-//! deltas, and streams of bytes repeat where a piece of the string does. Both are tried on some of the rows. Figures are
-//! in bench/README.md.
+//! Which is best depends on how many pages there are, and on their order: few pages are a dictionary, scans are short
+//! deltas, and streams of bytes repeat where a piece of the string does. The latter two are tried on some of the rows.
+//! Figures are in bench/README.md.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -68,24 +68,90 @@ impl RowGroups {
 
     /// Column writers for row group `number` of a file, which is to hold `rows`.
     pub(crate) fn writers(&self, number: usize, rows: &Rows) -> Result<Vec<ArrowColumnWriter>> {
-        let factory = if !has_many_pages(rows) {
-            &self.few
-        } else if self.deltas_are_better(rows)? {
-            &self.deltas.all
-        } else {
-            &self.split.all
+        let factory = match self.choose(rows)? {
+            Encoded::Dictionary => &self.few,
+            Encoded::Deltas => &self.deltas.all,
+            Encoded::Split => &self.split.all,
         };
         factory.create_column_writers(number)
     }
 
-    /// Tries both on some of the rows.
-    fn deltas_are_better(&self, rows: &Rows) -> Result<bool> {
-        let all: usize = rows.iter().map(Vec::len).sum();
-        let middle = rows.iter().flatten().skip((all - all.min(TRIED)) / 2);
-        let pages = middle.take(TRIED).map(|row| row.page);
-        let pages: ArrayRef = Arc::new(UInt64Array::from_iter_values(pages));
-        let bytes = |way: &Way| bytes(&way.page, &way.schema, &pages);
-        Ok(is_better(bytes(&self.deltas)?, bytes(&self.split)?))
+    fn choose(&self, rows: &Rows) -> Result<Encoded> {
+        let pages = Pages::count(rows.iter().flatten().map(|row| row.page));
+        let middle = rows
+            .iter()
+            .flatten()
+            .skip((pages.refs - pages.refs.min(TRIED)) / 2);
+        let tried = middle.take(TRIED).map(|row| row.page);
+        let tried: ArrayRef = Arc::new(UInt64Array::from_iter_values(tried));
+        pages.choose(tried.len(), |encoding| {
+            let way = match encoding {
+                Encoded::Split => &self.split,
+                _ => &self.deltas,
+            };
+            bytes(&way.page, &way.schema, &tried)
+        })
+    }
+}
+
+/// How `page` is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoded {
+    Dictionary,
+    Deltas,
+    Split,
+}
+
+/// References and the pages they go to.
+struct Pages {
+    refs: usize,
+    /// References to a sixteenth of the pages, and these pages: they stand for all.
+    sampled_refs: usize,
+    sampled: usize,
+}
+
+impl Pages {
+    fn count(pages: impl Iterator<Item = u64>) -> Self {
+        let (mut seen, mut refs, mut sampled_refs) = (HashSet::new(), 0, 0);
+        for page in pages {
+            refs += 1;
+            if page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 == 0 {
+                seen.insert(page);
+                sampled_refs += 1;
+            }
+        }
+        Self {
+            refs,
+            sampled_refs,
+            sampled: seen.len(),
+        }
+    }
+
+    /// Whether there are fewer than [`REFS_A_PAGE`] references to a page.
+    fn are_many(&self) -> bool {
+        self.sampled * REFS_A_PAGE > self.sampled_refs
+    }
+
+    /// Bytes a reference that a dictionary takes where references follow no order, as measured: the number of bits that
+    /// its indexes need, and a byte and a half for each page in it. Where they follow one it takes less.
+    fn dictionary(&self) -> f64 {
+        let pages = (self.sampled * 16).max(2) as f64;
+        pages.log2().ceil() / 8.0 + 1.5 * pages / self.refs.max(1) as f64
+    }
+
+    /// The encoding, by what `bytes` says that deltas and byte streams of `tried` references take. Deltas are read in a
+    /// third of the time of the others: they may take an eighth more than streams; a dictionary is left for them only if
+    /// they are smaller by more than the rule above may be wrong.
+    fn choose(&self, tried: usize, bytes: impl Fn(Encoded) -> Result<u64>) -> Result<Encoded> {
+        let deltas = bytes(Encoded::Deltas)?;
+        let (better, else_) = match self.are_many() {
+            true => (deltas <= bytes(Encoded::Split)? / 8 * 9, Encoded::Split),
+            false => {
+                let dictionary = self.dictionary() * tried as f64;
+                ((deltas as f64) < 0.9 * dictionary, Encoded::Dictionary)
+            }
+        };
+        Ok(if better { Encoded::Deltas } else { else_ })
     }
 }
 
@@ -102,39 +168,34 @@ fn bytes(page: &ArrowRowGroupWriterFactory, schema: &SchemaRef, pages: &ArrayRef
     Ok(bytes)
 }
 
-/// Whether deltas take less room than byte streams, or little more: they are read in a third of the time.
-fn is_better(deltas: u64, split: u64) -> bool {
-    deltas <= split / 8 * 9
-}
-
-/// `properties` for a file of `refs` that begins with `batch`: deltas where its pages are many, and deltas are better;
-/// else unchanged.
+/// `properties` for a file of `refs` that begins with `batch`: deltas where they are better than a dictionary (which gives
+/// way to byte streams when it is full).
 pub(crate) fn of_batch(
     properties: &WriterProperties,
     batch: &RecordBatch,
 ) -> Result<WriterProperties> {
     let column = batch.column_by_name("page");
     let pages = column.and_then(|c| c.as_primitive_opt::<UInt64Type>());
-    let Some(pages) = pages.filter(|pages| pages.len() >= LEAST && are_many(pages.values())) else {
+    let Some(pages) = pages.filter(|pages| pages.len() >= LEAST) else {
         return Ok(properties.clone());
     };
-    let schema = Arc::new(Schema::new(vec![Field::new(
-        "page",
-        DataType::UInt64,
-        false,
-    )]));
-    let pages: ArrayRef = Arc::new(pages.slice(0, pages.len().min(TRIED)));
-    let tried = |encoding| {
-        let encoded = encoded(properties.clone().into_builder(), "page", encoding).build();
-        let bytes = bytes(&factory(&schema, encoded.clone())?, &schema, &pages)?;
-        Ok::<_, ParquetError>((encoded, bytes))
+    let page = Field::new("page", DataType::UInt64, false);
+    let schema = Arc::new(Schema::new(vec![page]));
+    let tried: ArrayRef = Arc::new(pages.slice(0, pages.len().min(TRIED)));
+    let of = |encoding| {
+        let encoding = match encoding {
+            Encoded::Split => Encoding::BYTE_STREAM_SPLIT,
+            _ => Encoding::DELTA_BINARY_PACKED,
+        };
+        encoded(properties.clone().into_builder(), "page", encoding).build()
     };
-    let (deltas, bytes) = tried(Encoding::DELTA_BINARY_PACKED)?;
-    let (_, split) = tried(Encoding::BYTE_STREAM_SPLIT)?;
-    Ok(if is_better(bytes, split) {
-        deltas
-    } else {
-        properties.clone()
+    let all = Pages::count(pages.values().iter().copied());
+    let chosen = all.choose(tried.len(), |encoding| {
+        bytes(&factory(&schema, of(encoding))?, &schema, &tried)
+    })?;
+    Ok(match chosen {
+        Encoded::Deltas => of(chosen),
+        Encoded::Dictionary | Encoded::Split => properties.clone(),
     })
 }
 
@@ -145,23 +206,6 @@ fn factory(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowRowG
         .root_schema_ptr();
     let file = SerializedFileWriter::new(std::io::sink(), root, Arc::new(properties))?;
     Ok(ArrowRowGroupWriterFactory::new(&file, Arc::clone(schema)))
-}
-
-fn has_many_pages(rows: &Rows) -> bool {
-    are_many(rows.iter().flatten().map(|row| &row.page))
-}
-
-/// Whether there are fewer than [`REFS_A_PAGE`] references to a page: a sixteenth of the pages stands for all.
-fn are_many<'a>(all: impl IntoIterator<Item = &'a u64>) -> bool {
-    let mut pages = HashSet::new();
-    let mut refs = 0;
-    for &page in all {
-        if page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 == 0 {
-            pages.insert(page);
-            refs += 1;
-        }
-    }
-    pages.len() * REFS_A_PAGE > refs
 }
 
 #[cfg(test)]
@@ -181,35 +225,52 @@ mod tests {
         all.chunks(3000).map(<[Row]>::to_vec).collect()
     }
 
+    /// SplitMix64.
     fn hash(i: u64) -> u64 {
-        i.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23)
+        let x = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
     }
 
     #[test]
     fn few_pages_are_told_from_many() {
-        let of = |pages: u64| rows(20_000, move |i| i.wrapping_mul(7919) % pages);
-        assert!(!has_many_pages(&of(1)));
-        assert!(!has_many_pages(&of(500)));
-        assert!(!has_many_pages(&of(4000)));
-        assert!(has_many_pages(&of(7000)));
-        assert!(has_many_pages(&of(1 << 40)));
-        assert!(!has_many_pages(&[]));
+        let many = |pages: u64| {
+            Pages::count((0..20_000u64).map(move |i| i.wrapping_mul(7919) % pages)).are_many()
+        };
+        assert!(!many(1));
+        assert!(!many(500));
+        assert!(!many(4000));
+        assert!(many(7000));
+        assert!(many(1 << 40));
+        assert!(!Pages::count(std::iter::empty()).are_many());
     }
 
     #[test]
-    fn scans_are_deltas_and_repeated_pieces_are_split() {
+    fn each_encoding_has_its_strings() {
         let properties = properties(Table::Refs, Vec::new());
         let groups = RowGroups::new(&Table::Refs.arrow_schema(), &properties).unwrap();
-        let better = |rows: &Rows| groups.deltas_are_better(rows).unwrap();
-        assert!(better(&rows(40_000, |i| i)));
-        assert!(better(&rows(40_000, |i| hash(i) % 5_000_000)));
-        // The same far pages in the same order, each time another one before them.
-        let far = |i: u64| match i % 8 {
+        let choose = |rows: &Rows| groups.choose(rows).unwrap();
+        // Scans, of few pages or many; any pages of an object.
+        assert_eq!(choose(&rows(40_000, |i| i)), Encoded::Deltas);
+        assert_eq!(choose(&rows(40_000, |i| i % 3_000)), Encoded::Deltas);
+        assert_eq!(
+            choose(&rows(40_000, |i| hash(i) % 5_000_000)),
+            Encoded::Deltas
+        );
+        // Few pages, far apart or not.
+        let few = rows(40_000, |i| hash(hash(i) % 3_000) >> 20);
+        assert_eq!(choose(&few), Encoded::Dictionary);
+        assert_eq!(
+            choose(&rows(40_000, |i| hash(i) % 300)),
+            Encoded::Dictionary
+        );
+        // Far pages that come in groups, again and again; each time another one before them.
+        let seldom = |i: u64| match i % 8 {
             0 => hash(i),
-            k => hash(k) << 20,
+            k => hash(i / 8 % 4_000 * 8 + k) >> 20,
         };
-        assert!(!better(&rows(40_000, far)));
-        assert!(better(&rows(3, |i| i)));
-        assert!(better(&[]));
+        assert_eq!(choose(&rows(40_000, seldom)), Encoded::Split);
+        assert_eq!(choose(&[]), Encoded::Dictionary);
     }
 }
