@@ -100,26 +100,24 @@ for version in "${versions[@]}"; do "$VM_DIR/build.sh" "$version" >/dev/null; do
 if [[ $quick == 1 ]]; then
     for version in "${versions[@]}"; do boot "$version, 2 CPUs" '--cpus 2 --one-thread' raw ext4 tiny uid who safety perf; done
 else
+    # Two machines at a time. What starts and stops under load runs on one thread, see run.sh.
+    beside() {
+        while [[ $(jobs -rp | wc -l) -ge 2 ]]; do wait -n || true; done
+        boot "$@" &
+    }
     for version in "${versions[@]}"; do
-        # Two machines at a time. What starts and stops under load runs on one thread, see run.sh.
-        boot "$version, 2 CPUs" '--cpus 2' raw ext4 tiny torture &
-        {
-            boot "$version, 1 CPU" '--cpus 1' full rich tiny_raw leaks
-            boot "$version, 1 CPU, who" '--cpus 1' who
-        } &
-        wait
-        boot "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid perf safety recorder events flight &
-        boot "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full fifo patterns chaos &
-        wait
-        boot "$version, 4 CPUs in turn, who" '--cpus 4 --one-thread' who &
-        boot "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' who churn &
-        wait
-        boot "$version, 2 CPUs, left running" '--cpus 2 --one-thread' keep memory lately full_disk switch doctor &
-        boot "$version, 1 CPU, left running" '--cpus 1' keep memory lately &
-        wait
-        boot "$version, 2 CPUs, under pressure" '--cpus 2 --one-thread' TORTURE=2 pressure fuzz &
-        boot "$version, 2 CPUs, huge pages" '--cpus 2 --one-thread' TORTURE=2 huge &
-        wait
+        beside "$version, 2 CPUs" '--cpus 2' raw ext4 tiny torture
+        beside "$version, 1 CPU" '--cpus 1' full rich tiny_raw leaks
+        beside "$version, 1 CPU, who" '--cpus 1' who
+        beside "$version, 2 CPUs in turn" '--cpus 2 --one-thread' light again uid perf safety recorder events flight
+        beside "$version, 4 CPUs in turn" '--cpus 4 --one-thread' full fifo patterns chaos
+        beside "$version, 4 CPUs in turn, who" '--cpus 4 --one-thread' who
+        beside "$version, 2 CPUs in turn, churn" '--cpus 2 --one-thread' who churn
+        beside "$version, 2 CPUs, left running" '--cpus 2 --one-thread' keep memory lately full_disk switch doctor
+        beside "$version, 1 CPU, left running" '--cpus 1' keep memory lately
+        beside "$version, 2 CPUs, under pressure" '--cpus 2 --one-thread' TORTURE=2 pressure fuzz
+        beside "$version, 2 CPUs, huge pages" '--cpus 2 --one-thread' TORTURE=2 huge
     done
+    wait
 fi
 summary
