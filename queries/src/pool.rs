@@ -3,6 +3,9 @@
 //! A sort that spilled reserves room for as many of its runs as the pool has left, and gives none of it back until
 //! it ends. Several at once, one a partition, then starve whatever reads them, and a query fails that needs little.
 //! Refused, a merge takes fewer runs at a time and one round more.
+//!
+//! A merge of rows in memory cannot take fewer: it needs about as much as the sort holds. So a sort may hold no more
+//! than a merge may take; refused, it spills.
 
 use std::fmt::{self, Display, Formatter};
 use std::num::NonZeroUsize;
@@ -14,10 +17,12 @@ use datafusion::execution::memory_pool::{
 
 /// DataFusion's name of a merge of spilled runs; the partition follows in brackets.
 const MERGE: &str = "ExternalSorterMerge";
+/// DataFusion's name of what sorts and spills.
+const SORT: &str = "ExternalSorter[";
 /// Consumers that an error about memory names.
 const NAMED_IN_ERRORS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
-/// A fair pool in which all merges together leave a quarter of the memory to others.
+/// A fair pool in which all merges together leave a quarter of the memory to others, and sorts hold what they can merge.
 #[derive(Debug)]
 pub(crate) struct Pool {
     inner: TrackConsumersPool<FairSpillPool>,
@@ -57,10 +62,10 @@ impl MemoryPool for Pool {
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let wanted = reservation.size().saturating_add(additional);
-        if wanted > self.merge_limit && reservation.consumer().name().starts_with(MERGE) {
+        let name = reservation.consumer().name();
+        if wanted > self.merge_limit && (name.starts_with(MERGE) || name.starts_with(SORT)) {
             return Err(DataFusionError::ResourcesExhausted(format!(
-                "{} may hold {} bytes, asked for {wanted}",
-                reservation.consumer().name(),
+                "{name} may hold {} bytes, asked for {wanted}",
                 self.merge_limit
             )));
         }
@@ -88,6 +93,20 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn a_sort_holds_what_its_merge_may_take() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(Pool::new(1000, 1));
+        let sort = MemoryConsumer::new(format!("{SORT}0]"))
+            .with_can_spill(true)
+            .register(&pool);
+        sort.try_grow(750).unwrap();
+        assert!(sort.try_grow(1).is_err());
+        let held = sort.size();
+        drop(sort);
+        let merge = MemoryConsumer::new(format!("{MERGE}[0]")).register(&pool);
+        merge.try_grow(held).unwrap();
+    }
 
     #[test]
     fn merges_leave_a_quarter_to_others() {
