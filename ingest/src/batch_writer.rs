@@ -1,7 +1,6 @@
 //! A file of a table written from batches, for what is written anew out of a dataset.
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -10,10 +9,10 @@ use crate::encode::Sink;
 use crate::page_encoding;
 use crate::schema::Table;
 
-/// Encodes batches; the bytes go to a [`Sink`]. The first batch says how `page` is encoded.
+/// Encodes batches; the bytes go to a [`Sink`]. The first batch of `refs` says how `page` is encoded.
 pub(crate) struct BatchWriter {
+    table: Table,
     sink: Sink,
-    schema: SchemaRef,
     state: State,
 }
 
@@ -26,8 +25,8 @@ enum State {
 impl BatchWriter {
     pub(crate) fn new(table: Table, properties: WriterProperties, sink: Sink) -> Self {
         Self {
+            table,
             sink,
-            schema: table.arrow_schema(),
             state: State::Empty(Box::new(properties)),
         }
     }
@@ -38,7 +37,10 @@ impl BatchWriter {
     /// They are not of the table's schema.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         if let State::Empty(properties) = &self.state {
-            let properties = page_encoding::of_batch(properties, batch)?;
+            let properties = match self.table {
+                Table::Refs => page_encoding::of_batch(properties, batch)?,
+                _ => WriterProperties::clone(properties),
+            };
             self.begin(properties)?;
         }
         match &mut self.state {
@@ -82,7 +84,7 @@ impl BatchWriter {
     }
 
     fn begin(&mut self, properties: WriterProperties) -> Result<(), ParquetError> {
-        let schema = self.schema.clone();
+        let schema = self.table.arrow_schema();
         let writer = ArrowWriter::try_new(self.sink.clone(), schema, Some(properties))?;
         self.state = State::Begun(Box::new(writer));
         Ok(())

@@ -28,9 +28,10 @@ pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
 /// Rows that are encoded at a time: 256 KiB.
 const TILE: usize = 4096;
 
-/// How files are encoded; what was tried is in bench/README.md, "Physical layout tried". `seq` and `ts` are deltas; `addr`
-/// is plain, which zstd makes smaller than anything else; `page` is what its string asks for ([`RowGroups`]); `uid` and `page_order`, nearly always the same, are deltas because no row is looked up
-/// then. Everything else repeats: dictionaries.
+/// How files are encoded; what was tried is in bench/README.md, "Physical layout tried". `seq` and `ts` are deltas;
+/// `addr` is plain, which zstd makes smaller than anything else; `page` is a dictionary, and split into byte streams when
+/// that is full, unless the string asks for something else (`page_encoding`); `uid` and `page_order`, nearly always the
+/// same, are deltas because no row is looked up then. Everything else repeats: dictionaries.
 pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("pgtrace ", env!("CARGO_PKG_VERSION")).into())

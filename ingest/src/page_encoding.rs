@@ -139,19 +139,20 @@ impl Pages {
         pages.log2().ceil() / 8.0 + 1.5 * pages / self.refs.max(1) as f64
     }
 
-    /// The encoding, by what `bytes` says that deltas and byte streams of `tried` references take. Deltas are read in a
-    /// third of the time of the others: they may take an eighth more than streams; a dictionary is left for them only if
-    /// they are smaller by more than the rule above may be wrong.
+    /// The encoding of a row group of these references, by what `bytes` says that deltas and byte streams of `tried` of
+    /// them take. Deltas are read in a third of the time of the others: they may take an eighth more than streams; a
+    /// dictionary is left for them only if they are smaller by more than the rule above may be wrong.
     fn choose(&self, tried: usize, bytes: impl Fn(Encoded) -> Result<u64>) -> Result<Encoded> {
         let deltas = bytes(Encoded::Deltas)?;
-        let (better, else_) = match self.are_many() {
+        let (better, otherwise) = match self.are_many() {
             true => (deltas <= bytes(Encoded::Split)? / 8 * 9, Encoded::Split),
-            false => {
-                let dictionary = self.dictionary() * tried as f64;
-                ((deltas as f64) < 0.9 * dictionary, Encoded::Dictionary)
-            }
+            false => (self.beats_dictionary(deltas, tried), Encoded::Dictionary),
         };
-        Ok(if better { Encoded::Deltas } else { else_ })
+        Ok(if better { Encoded::Deltas } else { otherwise })
+    }
+
+    fn beats_dictionary(&self, deltas: u64, tried: usize) -> bool {
+        (deltas as f64) < 0.9 * self.dictionary() * tried as f64
     }
 }
 
@@ -168,8 +169,9 @@ fn bytes(page: &ArrowRowGroupWriterFactory, schema: &SchemaRef, pages: &ArrayRef
     Ok(bytes)
 }
 
-/// `properties` for a file of `refs` that begins with `batch`: deltas where they are better than a dictionary (which gives
-/// way to byte streams when it is full).
+/// `properties` for a file of `refs` that begins with `batch`: deltas where they are better than what these properties
+/// say, a dictionary that gives way to byte streams when it is full. A batch is less than a row group: pages that are
+/// many in it may be few in that. So a dictionary has to be beaten in any case.
 pub(crate) fn of_batch(
     properties: &WriterProperties,
     batch: &RecordBatch,
@@ -190,12 +192,11 @@ pub(crate) fn of_batch(
         encoded(properties.clone().into_builder(), "page", encoding).build()
     };
     let all = Pages::count(pages.values().iter().copied());
-    let chosen = all.choose(tried.len(), |encoding| {
-        bytes(&factory(&schema, of(encoding))?, &schema, &tried)
-    })?;
-    Ok(match chosen {
-        Encoded::Deltas => of(chosen),
-        Encoded::Dictionary | Encoded::Split => properties.clone(),
+    let bytes = |encoding| bytes(&factory(&schema, of(encoding))?, &schema, &tried);
+    let beats_dictionary = all.beats_dictionary(bytes(Encoded::Deltas)?, tried.len());
+    Ok(match all.choose(tried.len(), bytes)? {
+        Encoded::Deltas if beats_dictionary => of(Encoded::Deltas),
+        _ => properties.clone(),
     })
 }
 
@@ -272,5 +273,24 @@ mod tests {
         };
         assert_eq!(choose(&rows(40_000, seldom)), Encoded::Split);
         assert_eq!(choose(&[]), Encoded::Dictionary);
+    }
+
+    /// Pages that are many in a batch and few in a row group stay a dictionary; others are what a row group says.
+    #[test]
+    fn a_first_batch_is_no_row_group() {
+        let given = properties(Table::Refs, Vec::new());
+        let deltas = |page: &dyn Fn(u64) -> u64| {
+            let pages = UInt64Array::from_iter_values((0..8_192).map(page));
+            let batch = RecordBatch::try_from_iter([("page", Arc::new(pages) as ArrayRef)]);
+            let chosen = of_batch(&given, &batch.unwrap()).unwrap();
+            chosen.encoding(&"page".into()) == Some(Encoding::DELTA_BINARY_PACKED)
+        };
+        assert!(!deltas(&|i| hash(hash(i) % 3_000) >> 20));
+        assert!(deltas(&|i| i));
+        assert!(deltas(&|i| if i % 3 == 0 {
+            hash(i) % 5_000_000
+        } else {
+            i
+        }));
     }
 }

@@ -162,9 +162,9 @@ impl ManifestTable {
         Ok(DataSourceExec::from_data_source(scan))
     }
 
-    /// Whether conditions are better evaluated while files are read: rows that fail them are then not decoded in the other
-    /// columns. That costs more than it saves where there are few others, and the condition is on a text, whose rows lie
-    /// all over the file.
+    /// Whether conditions are better evaluated while files are read: rows that fail them are then not decoded in the
+    /// other columns. That costs more than it saves where there are few others, and the condition is on a text, whose
+    /// rows lie all over the file.
     fn pays_while_reading(&self, projection: Option<&Vec<usize>>, filters: &[Expr]) -> bool {
         let columns: HashSet<&str> = filters
             .iter()

@@ -1,10 +1,9 @@
 //! The verdict on one undivided string: the steps of the module's documentation, one function each.
 
 use super::counts::{Counts, Popularity, popularity};
-use super::distance::Distances;
-use super::order::{Order, order};
-use super::recency::{Recency, Succession, recency, succession};
-use super::rounds::{Rounds, rounds};
+use super::distance::{Distances, Ranks};
+use super::recency::{Recency, recency};
+use super::shape::Shape;
 use super::string::PageString;
 use super::{Figures, Pattern, Settings};
 
@@ -19,27 +18,8 @@ pub(super) struct Decided {
 }
 
 /// A step's answer.
-type Answer = Option<(Pattern, f64)>;
+pub(super) type Answer = Option<(Pattern, f64)>;
 
-/// Shares of first references from which a string is a scan: a loop over a file of two rounds has one half.
-const SCAN_FIRSTS: f64 = 0.6;
-/// Strides explain at least this share of the first references. 5 % of stray references take away up to 15 %.
-const SCAN_CHAINED: f64 = 0.6;
-/// From this share of first references next to the one before, a string is not without order.
-const HALF_SCAN: f64 = 0.4;
-/// Least share of re-references in a loop.
-const LOOP_REPEATS: f64 = 0.12;
-/// Re-references that follow succession, in a loop.
-const LOOP_FOLLOW: f64 = 0.55;
-/// That go to the very next page; or:
-const LOOP_EXACTLY: f64 = 0.7;
-/// How much more often the pages after the previous one are met than those before it.
-const LOOP_AHEAD: f64 = 0.3;
-/// Share of the runs that two pages met before lead to, and of these that are what they led to then, in a loop.
-const ROUNDS_ASKED: f64 = 0.3;
-const ROUNDS_FOLLOW: f64 = 0.75;
-/// Share of first references right after another first reference, below which touches trail behind a scan.
-const TRAILED: f64 = 0.5;
 /// References a run where pages are touched twice in a row now and then, mostly, and at most.
 const TWICE_NOW_AND_THEN: f64 = 1.05;
 const TWICE_MOSTLY: f64 = 1.4;
@@ -59,238 +39,95 @@ const SURE_ERRORS: f64 = 4.0;
 
 pub(super) fn decide(string: &[u64], settings: &Settings) -> Decided {
     let pages = PageString::new(string);
-    let runs = PageString::runs(&pages.ids);
-    let distinct = pages.pages.len();
     let mut distances = Distances::default();
-    let firsts = pages.firsts();
-    let order = order(&firsts, pages.span());
-    let succession = succession(&runs, distinct, &mut distances);
-    let repeats = succession.count as f64 / runs.len().max(1) as f64;
-    let rounds = if repeats >= LOOP_REPEATS {
-        rounds(&runs)
-    } else {
-        Rounds::default()
-    };
-    let ranks = distances.ranks(&pages.ids, distinct);
+    let shape = Shape::new(&pages, &mut distances);
+    let ranks = distances.ranks(&pages.ids, pages.pages.len());
     let counts = Counts::new(pages.counts(&pages.ids));
     let mut figures = Figures {
         refs: string.len() as u64,
-        pages: distinct as u64,
-        first_share: 1.0 - repeats,
-        stride: (order.stride != 0).then_some(order.stride),
-        stride_share: order.chained,
-        direction: direction(&order),
-        follow_share: (succession.asked > 0).then_some(succession.follow),
         mean_rank: (ranks.count > 0).then_some(ranks.mean),
         top_share: counts.top_share(),
-        ..Figures::default()
+        ..shape.figures()
     };
     let answer = if string.len() < settings.min_refs.max(3) {
         Some((Pattern::Unknown, 0.0))
     } else {
-        by_trail(&order, &succession, repeats, &runs, distinct)
-            .or_else(|| by_succession(&succession, repeats, distinct))
-            .or_else(|| by_rounds(&rounds, distinct))
-            .or_else(|| by_order(&pages, &order, repeats, &mut figures))
-            .or_else(|| few_pages(distinct, &counts))
+        shape
+            .ordered(&pages, &mut figures)
+            .or_else(|| few_pages(pages.pages.len(), &counts))
             .or_else(|| {
-                let groups = popularity(&counts);
-                figures.second_share = Some(groups.second_share);
-                figures.popularity_ratio = Some(groups.ratio);
-                let mended = PageString::mended(&pages.ids);
-                let of_runs = popularity(&Counts::new(pages.counts(&mended)));
-                if let Some(answer) = once(&pages, &runs, &succession, &of_runs) {
-                    return Some(answer);
-                }
-                let found = recency(&pages.ids, <[u32]>::to_vec, ranks, distinct, &mut distances);
-                figures.shuffled_rank = Some(found.shuffled);
-                let answer = by_recency(&found);
-                if answer.is_some_and(|(pattern, _)| pattern == Pattern::Clustered)
-                    && let Some(found) =
-                        only_in_a_row(string.len(), &runs, &mended, distinct, &mut distances)
-                {
-                    return by_popularity(&of_runs, &found);
-                }
-                answer.or_else(|| by_popularity(&groups, &found))
+                let without = Unordered {
+                    pages: &pages,
+                    shape: &shape,
+                    counts: &counts,
+                    ranks,
+                };
+                without.decide(&mut distances, &mut figures)
             })
     };
     let (pattern, confidence) = answer.unwrap_or((Pattern::Unknown, 0.3));
     if pattern == Pattern::Looping {
-        // A page that comes twice a round is back sooner.
-        let turns = by_rounds(&rounds, distinct).is_some() && rounds.gap * 4 > succession.gap * 5;
-        let (round_pages, gap) = if turns {
-            (rounds.pages as u64, rounds.gap)
-        } else {
-            (u64::from(succession.distance) + 1, succession.gap)
-        };
-        figures.period_pages = Some(round_pages);
-        // Gaps were taken in runs; references a round are more by the references a run.
-        let per_run = string.len() as f64 / runs.len().max(1) as f64;
-        figures.period_refs = Some((gap as f64 * per_run).round() as u64);
+        shape.period(&mut figures);
     }
-    let exact = match pattern {
-        Pattern::Looping => succession.exactly,
-        _ => order.adjacent,
-    };
     Decided {
         pattern,
         confidence,
         figures,
-        exact,
+        exact: shape.exact(pattern),
     }
 }
 
 /// Whether the order of a string could be judged sequential, strided or looping; much faster than the verdict.
 pub(super) fn has_order(string: &[u64]) -> bool {
     let pages = PageString::new(string);
-    let runs = PageString::runs(&pages.ids);
-    let distinct = pages.pages.len();
-    let succession = succession(&runs, distinct, &mut Distances::default());
-    let repeats = succession.count as f64 / runs.len().max(1) as f64;
-    let answer = by_succession(&succession, repeats, distinct)
-        .or_else(|| {
-            by_order(
-                &pages,
-                &order(&pages.firsts(), pages.span()),
-                repeats,
-                &mut Figures::default(),
-            )
-        })
-        .or_else(|| by_rounds(&rounds(&runs), distinct));
+    let shape = Shape::new(&pages, &mut Distances::default());
+    let answer = shape.ordered(&pages, &mut Figures::default());
     answer.is_some_and(|(pattern, _)| pattern.is_ordered())
 }
 
+/// A string that has no order.
+struct Unordered<'a> {
+    pages: &'a PageString,
+    shape: &'a Shape,
+    counts: &'a Counts,
+    ranks: Ranks,
+}
+
+impl Unordered<'_> {
+    fn decide(&self, distances: &mut Distances, figures: &mut Figures) -> Answer {
+        let (ids, distinct) = (&self.pages.ids, self.pages.pages.len());
+        let popular = |groups: &Popularity, figures: &mut Figures| {
+            figures.second_share = Some(groups.second_share);
+            figures.popularity_ratio = Some(groups.ratio);
+        };
+        let groups = popularity(self.counts);
+        popular(&groups, figures);
+        let mended = PageString::mended(ids);
+        let of_mended = popularity(&Counts::new(self.pages.counts(&mended)));
+        if let Some(answer) = once(self.pages, self.shape, &of_mended) {
+            popular(&of_mended, figures);
+            return Some(answer);
+        }
+        let found = recency(ids, <[u32]>::to_vec, self.ranks, distinct, distances);
+        figures.shuffled_rank = Some(found.shuffled);
+        let answer = by_recency(&found);
+        if answer.is_some_and(|(pattern, _)| pattern == Pattern::Clustered)
+            && let Some(found) =
+                only_in_a_row(ids.len(), &self.shape.runs, &mended, distinct, distances)
+        {
+            popular(&of_mended, figures);
+            figures.mean_rank = Some(found.ranks.mean);
+            figures.shuffled_rank = Some(found.shuffled);
+            return by_popularity(&of_mended, &found);
+        }
+        answer.or_else(|| by_popularity(&groups, &found))
+    }
+}
+
 /// Confidence of a figure at or beyond its threshold: one half there, near 1 from `sure` on.
-fn beyond(value: f64, threshold: f64, sure: f64) -> f64 {
+pub(super) fn beyond(value: f64, threshold: f64, sure: f64) -> f64 {
     let way = ((value - threshold) / (sure - threshold)).clamp(0.0, 1.0);
     0.55 + 0.43 * way.sqrt()
-}
-
-fn direction(order: &Order) -> Option<i8> {
-    match order.ascending.max(order.ascending_far) {
-        _ if order.ascending >= 0.7 || order.ascending_far >= 0.85 => Some(1),
-        _ if order.ascending <= 0.3 || order.ascending_far <= 0.15 => Some(-1),
-        _ => None,
-    }
-}
-
-fn by_succession(found: &Succession, repeats: f64, distinct: usize) -> Answer {
-    if distinct < 2 || found.asked < 12 || repeats < LOOP_REPEATS {
-        return None;
-    }
-    let enough = found.asked as f64 / found.count as f64 * repeats >= 0.1;
-    let ordered = found.exactly >= LOOP_EXACTLY || found.follow - found.precede >= LOOP_AHEAD;
-    if found.follow >= LOOP_FOLLOW && ordered && enough {
-        return Some((
-            Pattern::Looping,
-            beyond(found.follow, LOOP_FOLLOW, 0.75).min(beyond(repeats, 0.1, 0.3)),
-        ));
-    }
-    // A loop whose order varies: rounds of the same length all the same.
-    if found.gap_steady >= 0.75 && found.gap >= 8 && repeats >= 0.3 {
-        return Some((Pattern::Looping, beyond(found.gap_steady, 0.75, 0.9)));
-    }
-    None
-}
-
-/// A loop in which pages come more than once a round.
-fn by_rounds(found: &Rounds, distinct: usize) -> Answer {
-    let loops = distinct >= 4
-        && found.gap >= 4
-        && found.asked >= 12
-        && found.asked_share >= ROUNDS_ASKED
-        && found.follow >= ROUNDS_FOLLOW;
-    loops.then(|| (Pattern::Looping, beyond(found.follow, ROUNDS_FOLLOW, 0.9)))
-}
-
-/// A scan that touches its pages again, in the same order and not far behind: new pages and old ones take turns.
-fn by_trail(
-    order: &Order,
-    found: &Succession,
-    repeats: f64,
-    runs: &[u32],
-    distinct: usize,
-) -> Answer {
-    let near = (u64::from(found.distance) + 1) * 2 <= distinct as u64;
-    if order.stride == 0
-        || order.chained < 0.8
-        || !near
-        || !(LOOP_REPEATS..=0.8).contains(&repeats)
-        || found.follow < LOOP_FOLLOW
-    {
-        return None;
-    }
-    let mut seen = vec![false; distinct];
-    let firsts = runs
-        .iter()
-        .map(|&id| !std::mem::replace(&mut seen[id as usize], true));
-    let (mut after, mut together) = (false, 0);
-    for first in firsts {
-        together += usize::from(first && after);
-        after = first;
-    }
-    let pattern = if order.stride.unsigned_abs() == 1 {
-        Pattern::Sequential
-    } else {
-        Pattern::Strided
-    };
-    let trailed = (together as f64) < TRAILED * distinct as f64;
-    trailed.then(|| (pattern, beyond(order.chained, 0.8, 0.95).min(0.9)))
-}
-
-fn by_order(pages: &PageString, order: &Order, repeats: f64, figures: &mut Figures) -> Answer {
-    let firsts = 1.0 - repeats;
-    if firsts < SCAN_FIRSTS || order.stride == 0 {
-        return None;
-    }
-    let scan = beyond(firsts, SCAN_FIRSTS, 0.85);
-    let swept = order.ascending.max(1.0 - order.ascending);
-    let swept_far = order.ascending_far.max(1.0 - order.ascending_far);
-    let sign = if order.ascending_far >= 0.5 { 1 } else { -1 };
-    // Hardly a page is left out, and it goes one way; only neighbours are out of order. No stride says that.
-    if swept_far >= 0.9 && order.density >= 0.55 && order.adjacent < 0.5 {
-        figures.stride = Some(sign);
-        return Some((Pattern::Sequential, scan.min(beyond(swept_far, 0.9, 0.94))));
-    }
-    // The same of aligned pages.
-    if swept_far >= 0.9 && order.adjacent < 0.5 {
-        let alignment = pages.alignment();
-        if alignment > 1 && order.density * alignment as f64 >= 0.55 {
-            figures.stride = Some(sign * alignment as i64);
-            return Some((Pattern::Strided, scan.min(beyond(swept_far, 0.9, 0.94))));
-        }
-    }
-    if order.chained >= SCAN_CHAINED {
-        let pattern = if order.stride.unsigned_abs() == 1 {
-            Pattern::Sequential
-        } else {
-            Pattern::Strided
-        };
-        return Some((pattern, scan.min(beyond(order.chained, SCAN_CHAINED, 0.8))));
-    }
-    // No one step, but a sweep in one direction.
-    if swept >= 0.88 {
-        if order.gap > 2.0 && order.gap_steady >= 0.6 {
-            figures.stride = Some(sign * order.gap as i64);
-            figures.stride_share = order.gap_steady;
-            return Some((
-                Pattern::Strided,
-                scan.min(beyond(order.gap_steady, 0.6, 0.8)),
-            ));
-        }
-        if order.gap <= 8.0 {
-            figures.stride = Some(sign);
-            return Some((Pattern::Sequential, scan.min(beyond(swept, 0.88, 0.93))));
-        }
-    }
-    if swept_far >= 0.9 && order.gap <= 8.0 {
-        figures.stride = Some(sign);
-        return Some((Pattern::Sequential, scan.min(beyond(swept_far, 0.9, 0.96))));
-    }
-    // Partly a scan, partly something else: neither says what the string is.
-    // (Pairs of pages, wherever, are no scan.)
-    (order.adjacent >= HALF_SCAN && order.thrice * 2.0 >= order.adjacent)
-        .then_some((Pattern::Unknown, 0.5))
 }
 
 /// Two or three pages have no order and hardly a rank; only their popularity shows.
@@ -314,12 +151,12 @@ fn is_skewed(groups: &Popularity) -> bool {
     groups.gain >= SKEW_GAIN && groups.ratio >= SKEW_RATIO && groups.second_share >= SECOND_SHARE
 }
 
-fn once(pages: &PageString, runs: &[u32], succession: &Succession, groups: &Popularity) -> Answer {
-    let repeats = succession.apart as f64 / runs.len().max(1) as f64;
+fn once(pages: &PageString, shape: &Shape, groups: &Popularity) -> Answer {
+    let refs = shape.runs.len() as f64;
+    let repeats = shape.succession.apart as f64 / refs.max(1.0);
     if repeats > ONE_SHOT_REPEATS || is_skewed(groups) {
         return None;
     }
-    let refs = runs.len() as f64;
     let seen = repeats * refs;
     // Chance meetings of uniform references over the span.
     let span = pages.span() / pages.alignment() as f64;

@@ -24,16 +24,18 @@
 //!    that: `random`; far fewer: `one-shot`, pages are taken without being put back. Where S is so large that no
 //!    meeting is expected either way, each page *is* referenced once, and the verdict is `one-shot`.
 //! 5. **Recency against popularity.** AMP rank of a re-reference: R = 1 - distance / (pages seen - 1). The mean R is
-//!    compared with that of the same references shuffled: well below is looping, well above is clustered.
+//!    compared with that of the same references shuffled: well below is looping, well above is clustered. (Below: both
+//!    without the reuse distances that next to none of the string's are shorter than. A recorder with an active-PTE FIFO
+//!    does not see the short ones, and without them any string looks a little like a loop.)
 //! 6. **Popularity.** The references of pages are counted. One Poisson (every page equally likely) explains the counts:
 //!    `random`. Two, clearly apart, are needed and neither is only a few per cent of the references (noise): `skewed`.
 //!    This asks how much the top pages hold, but relative to what chance gives: 10 % of the pages hold a third of 200
 //!    uniform references over 1,000 pages.
 //!
-//! Pages that come twice in a row now and then are recent by that alone: where the same pages without it are not,
-//! popularity decides (of runs). Besides ranks, step 5 looks at lifetimes: how much of the string lies between the first and the last reference to a
-//! page, against references at random times. Few hundred references have noisy ranks, and a working set that changes
-//! shows in lifetimes first.
+//! Pages that come twice in a row now and then are recent by that alone. Where the same string without it is not, it is
+//! not clustered, and popularity decides; the figures are then those of that string. Besides ranks, step 5 looks at
+//! lifetimes: how much of the string lies between the first and the last reference to a page, against references at
+//! random times. Few hundred references have noisy ranks, and a working set that changes shows in lifetimes first.
 //!
 //! `unknown` is said for fewer than [`Settings::min_refs`] references, for fewer than four pages without an order,
 //! where about half of a string is a scan, and where popularity would have to be judged on fewer than eight
@@ -57,6 +59,7 @@ mod long;
 mod order;
 mod recency;
 mod rounds;
+mod shape;
 mod streams;
 mod string;
 

@@ -148,7 +148,10 @@ pub(super) fn recency(
         let mended = mend(&shuffled);
         let ranks = distances.ranks(&mended, pages);
         sum += ranks.mean;
-        sum_from += distances.ranks_from(&mended, pages, least).mean;
+        sum_from += match least {
+            0 => ranks.mean,
+            _ => distances.ranks_from(&mended, pages, least).mean,
+        };
         deviation += ranks.deviation;
     }
     let rounds = rounds as f64;
@@ -162,12 +165,12 @@ pub(super) fn recency(
     }
 }
 
-/// Reuse distances that a FIFO of use hides are longer.
+/// A FIFO that hides shorter distances than this hides too few to matter.
 const SHORT: u32 = 8;
 
-/// Reuse distance that next to none of a string's re-references is below; at most a twelfth of the pages, and 0 where
-/// it is no more than a few pages. Where the recorder keeps the last pages active, their re-references are not seen; without them any string looks a little like
-/// a loop.
+/// Reuse distance that next to none of a string's re-references is below; at most a twelfth of the pages, and 0 where it
+/// is no more than a few pages. Where the recorder keeps the last pages active, their re-references are not seen;
+/// without them any string looks a little like a loop.
 fn least_distance(ids: &[u32], pages: usize, distances: &mut Distances) -> u32 {
     let mut all = Vec::new();
     distances.each(ids, pages, |_, _, distance, _| all.push(distance));
