@@ -337,10 +337,7 @@ async fn rewrite(
     path: String,
     change: &dyn Fn(RecordBatch) -> Result<RecordBatch, ArrowError>,
 ) -> Result<Option<FileEntry>, IngestError> {
-    let encoded = |cause| IngestError::Parquet {
-        path: file.path.clone(),
-        cause,
-    };
+    let encoded = |cause| IngestError::not_encoded(&file.path, cause);
     let stored = |cause| IngestError::Store {
         location: dataset.location().into(),
         path: path.clone(),

@@ -12,22 +12,19 @@ use crate::schema::Table;
 /// Encodes batches; the bytes go to a [`Sink`]. The first batch of `refs` says how `page` is encoded.
 pub(crate) struct BatchWriter {
     table: Table,
+    properties: WriterProperties,
     sink: Sink,
-    state: State,
-}
-
-enum State {
-    /// No rows yet.
-    Empty(Box<WriterProperties>),
-    Begun(Box<ArrowWriter<Sink>>),
+    /// `None`: no rows yet.
+    writer: Option<ArrowWriter<Sink>>,
 }
 
 impl BatchWriter {
     pub(crate) fn new(table: Table, properties: WriterProperties, sink: Sink) -> Self {
         Self {
             table,
+            properties,
             sink,
-            state: State::Empty(Box::new(properties)),
+            writer: None,
         }
     }
 
@@ -36,25 +33,15 @@ impl BatchWriter {
     /// # Errors
     /// They are not of the table's schema.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
-        if let State::Empty(properties) = &self.state {
-            let properties = match self.table {
-                Table::Refs => page_encoding::of_batch(properties, batch)?,
-                _ => WriterProperties::clone(properties),
-            };
-            self.begin(properties)?;
+        if self.writer.is_none() && self.table == Table::Refs {
+            self.properties = page_encoding::of_batch(&self.properties, batch)?;
         }
-        match &mut self.state {
-            State::Begun(writer) => writer.write(batch),
-            State::Empty(_) => Ok(()),
-        }
+        self.begun()?.write(batch)
     }
 
     /// Bytes of encoded columns that wait for their row group to be whole.
     pub(crate) fn memory_size(&self) -> usize {
-        match &self.state {
-            State::Begun(writer) => writer.memory_size(),
-            State::Empty(_) => 0,
-        }
+        self.writer.as_ref().map_or(0, ArrowWriter::memory_size)
     }
 
     /// Ends the row group.
@@ -62,10 +49,7 @@ impl BatchWriter {
     /// # Errors
     /// None in practice: bytes go to memory.
     pub(crate) fn flush(&mut self) -> Result<(), ParquetError> {
-        match &mut self.state {
-            State::Begun(writer) => writer.flush(),
-            State::Empty(_) => Ok(()),
-        }
+        self.begun()?.flush()
     }
 
     /// Ends the file.
@@ -73,20 +57,17 @@ impl BatchWriter {
     /// # Errors
     /// None in practice: bytes go to memory.
     pub(crate) fn finish(&mut self) -> Result<(), ParquetError> {
-        if let State::Empty(properties) = &self.state {
-            let properties = WriterProperties::clone(properties);
-            self.begin(properties)?;
-        }
-        match &mut self.state {
-            State::Begun(writer) => writer.finish().map(drop),
-            State::Empty(_) => Ok(()),
-        }
+        self.begun()?.finish().map(drop)
     }
 
-    fn begin(&mut self, properties: WriterProperties) -> Result<(), ParquetError> {
-        let schema = self.table.arrow_schema();
-        let writer = ArrowWriter::try_new(self.sink.clone(), schema, Some(properties))?;
-        self.state = State::Begun(Box::new(writer));
-        Ok(())
+    fn begun(&mut self) -> Result<&mut ArrowWriter<Sink>, ParquetError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => Ok(none.insert(ArrowWriter::try_new(
+                self.sink.clone(),
+                self.table.arrow_schema(),
+                Some(self.properties.clone()),
+            )?)),
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::KeyValue;
@@ -175,8 +175,8 @@ impl Encoder {
         SerializedFileWriter::new(sink, schema.root_schema_ptr(), Arc::new(properties))
     }
 
-    /// Encodes row group `number` of a file. A few thousand rows at a time, column by column: they
-    /// stay in the processor's cache meanwhile.
+    /// Encodes row group `number` of a file. A few thousand rows at a time, column by column: they stay in the
+    /// processor's cache meanwhile.
     pub(crate) fn encode(&self, number: usize, rows: &Rows) -> Result<RowGroup> {
         // Made here: writers take memory, and only as many as there are threads are needed at a time.
         let mut writers = self.row_groups.writers(number, rows)?;
@@ -193,7 +193,7 @@ impl Encoder {
             }
             facts.add(rows, &tile.utc);
         }
-        let chunks = writers.into_iter().map(|writer| writer.close());
+        let chunks = writers.into_iter().map(ArrowColumnWriter::close);
         Ok(RowGroup {
             chunks: chunks.collect::<Result<_>>()?,
             facts,

@@ -150,11 +150,18 @@ pub enum IngestError {
     Threads(String),
 }
 
+impl IngestError {
+    /// Rows of the file at `path`, relative to the dataset, could not be encoded.
+    pub(crate) fn not_encoded(path: &str, cause: parquet::errors::ParquetError) -> Self {
+        Self::Parquet {
+            path: path.into(),
+            cause,
+        }
+    }
+}
+
 impl From<arrow::error::ArrowError> for IngestError {
     fn from(e: arrow::error::ArrowError) -> Self {
-        Self::Parquet {
-            path: "a batch".into(),
-            cause: e.into(),
-        }
+        Self::not_encoded("a batch", e.into())
     }
 }

@@ -121,10 +121,7 @@ impl<'a> Growing<'a> {
     }
 
     fn not_encoded(&self, cause: ParquetError) -> IngestError {
-        IngestError::Parquet {
-            path: self.path.clone(),
-            cause,
-        }
+        IngestError::not_encoded(&self.path, cause)
     }
 
     fn not_stored(&self, cause: StoreError) -> IngestError {

@@ -30,46 +30,52 @@ const TRIED: usize = 1 << 14;
 /// Rows of a first batch for which it is worth while.
 const LEAST: usize = 1 << 8;
 
+const DELTAS: Encoding = Encoding::DELTA_BINARY_PACKED;
+const SPLIT: Encoding = Encoding::BYTE_STREAM_SPLIT;
+
 /// Makes the column writers of row groups.
 #[derive(Debug)]
 pub(crate) struct RowGroups {
-    few: ArrowRowGroupWriterFactory,
+    dictionary: ArrowRowGroupWriterFactory,
     deltas: Way,
     split: Way,
 }
 
-/// One way to encode many pages.
+/// One way to encode pages that are no dictionary.
 #[derive(Debug)]
 struct Way {
     all: ArrowRowGroupWriterFactory,
-    /// The schema of the column `page` alone, and its writer.
+    page: Trial,
+}
+
+/// Tries an encoding on the column `page` alone.
+#[derive(Debug)]
+struct Trial {
     schema: SchemaRef,
-    page: ArrowRowGroupWriterFactory,
+    factory: ArrowRowGroupWriterFactory,
 }
 
 impl RowGroups {
     /// For files of `schema`, with `properties` where pages are few.
     pub(crate) fn new(schema: &SchemaRef, properties: &WriterProperties) -> Result<Self> {
-        let page = Arc::new(schema.project(&[schema.index_of("page")?])?);
         let way = |encoding| {
-            let properties = || encoded(properties.clone().into_builder(), "page", encoding);
+            let properties = page_as(properties, encoding);
             Ok::<_, ParquetError>(Way {
-                all: factory(schema, properties().build())?,
-                page: factory(&page, properties().build())?,
-                schema: Arc::clone(&page),
+                page: Trial::new(&properties)?,
+                all: factory(schema, properties)?,
             })
         };
         Ok(Self {
-            few: factory(schema, properties.clone())?,
-            deltas: way(Encoding::DELTA_BINARY_PACKED)?,
-            split: way(Encoding::BYTE_STREAM_SPLIT)?,
+            dictionary: factory(schema, properties.clone())?,
+            deltas: way(DELTAS)?,
+            split: way(SPLIT)?,
         })
     }
 
     /// Column writers for row group `number` of a file, which is to hold `rows`.
     pub(crate) fn writers(&self, number: usize, rows: &Rows) -> Result<Vec<ArrowColumnWriter>> {
         let factory = match self.choose(rows)? {
-            Encoded::Dictionary => &self.few,
+            Encoded::Dictionary => &self.dictionary,
             Encoded::Deltas => &self.deltas.all,
             Encoded::Split => &self.split.all,
         };
@@ -84,13 +90,8 @@ impl RowGroups {
             .skip((pages.refs - pages.refs.min(TRIED)) / 2);
         let tried = middle.take(TRIED).map(|row| row.page);
         let tried: ArrayRef = Arc::new(UInt64Array::from_iter_values(tried));
-        pages.choose(tried.len(), |encoding| {
-            let way = match encoding {
-                Encoded::Split => &self.split,
-                _ => &self.deltas,
-            };
-            bytes(&way.page, &way.schema, &tried)
-        })
+        let deltas = self.deltas.page.bytes(&tried)?;
+        pages.choose(tried.len(), deltas, || self.split.page.bytes(&tried))
     }
 }
 
@@ -139,13 +140,17 @@ impl Pages {
         pages.log2().ceil() / 8.0 + 1.5 * pages / self.refs.max(1) as f64
     }
 
-    /// The encoding of a row group of these references, by what `bytes` says that deltas and byte streams of `tried` of
-    /// them take. Deltas are read in a third of the time of the others: they may take an eighth more than streams; a
-    /// dictionary is left for them only if they are smaller by more than the rule above may be wrong.
-    fn choose(&self, tried: usize, bytes: impl Fn(Encoded) -> Result<u64>) -> Result<Encoded> {
-        let deltas = bytes(Encoded::Deltas)?;
+    /// The encoding of a row group of these references, where deltas of `tried` of them take so many bytes, and byte
+    /// streams what `split` says. Deltas are read in a third of the time of the others: they may take an eighth more than
+    /// streams; a dictionary is left for them only if they are smaller by more than the rule above may be wrong.
+    fn choose(
+        &self,
+        tried: usize,
+        deltas: u64,
+        split: impl FnOnce() -> Result<u64>,
+    ) -> Result<Encoded> {
         let (better, otherwise) = match self.are_many() {
-            true => (deltas <= bytes(Encoded::Split)? / 8 * 9, Encoded::Split),
+            true => (deltas <= split()? / 8 * 9, Encoded::Split),
             false => (self.beats_dictionary(deltas, tried), Encoded::Dictionary),
         };
         Ok(if better { Encoded::Deltas } else { otherwise })
@@ -156,17 +161,28 @@ impl Pages {
     }
 }
 
-/// Bytes that pages take, as the only column of a file.
-fn bytes(page: &ArrowRowGroupWriterFactory, schema: &SchemaRef, pages: &ArrayRef) -> Result<u64> {
-    let mut bytes = 0;
-    let writers = page.create_column_writers(0)?;
-    for (mut writer, field) in writers.into_iter().zip(schema.fields()) {
-        for leaf in compute_leaves(field, pages)? {
-            writer.write(&leaf)?;
-        }
-        bytes += writer.close()?.close().bytes_written;
+impl Trial {
+    fn new(properties: &WriterProperties) -> Result<Self> {
+        let page = Field::new("page", DataType::UInt64, false);
+        let schema = Arc::new(Schema::new(vec![page]));
+        Ok(Self {
+            factory: factory(&schema, properties.clone())?,
+            schema,
+        })
     }
-    Ok(bytes)
+
+    /// Bytes that pages take, as the only column of a file.
+    fn bytes(&self, pages: &ArrayRef) -> Result<u64> {
+        let mut bytes = 0;
+        let writers = self.factory.create_column_writers(0)?;
+        for (mut writer, field) in writers.into_iter().zip(self.schema.fields()) {
+            for leaf in compute_leaves(field, pages)? {
+                writer.write(&leaf)?;
+            }
+            bytes += writer.close()?.close().bytes_written;
+        }
+        Ok(bytes)
+    }
 }
 
 /// `properties` for a file of `refs` that begins with `batch`: deltas where they are better than what these properties
@@ -181,23 +197,22 @@ pub(crate) fn of_batch(
     let Some(pages) = pages.filter(|pages| pages.len() >= LEAST) else {
         return Ok(properties.clone());
     };
-    let page = Field::new("page", DataType::UInt64, false);
-    let schema = Arc::new(Schema::new(vec![page]));
     let tried: ArrayRef = Arc::new(pages.slice(0, pages.len().min(TRIED)));
-    let of = |encoding| {
-        let encoding = match encoding {
-            Encoded::Split => Encoding::BYTE_STREAM_SPLIT,
-            _ => Encoding::DELTA_BINARY_PACKED,
-        };
-        encoded(properties.clone().into_builder(), "page", encoding).build()
-    };
     let all = Pages::count(pages.values().iter().copied());
-    let bytes = |encoding| bytes(&factory(&schema, of(encoding))?, &schema, &tried);
-    let beats_dictionary = all.beats_dictionary(bytes(Encoded::Deltas)?, tried.len());
-    Ok(match all.choose(tried.len(), bytes)? {
-        Encoded::Deltas if beats_dictionary => of(Encoded::Deltas),
-        _ => properties.clone(),
+    let as_deltas = page_as(properties, DELTAS);
+    let deltas = Trial::new(&as_deltas)?.bytes(&tried)?;
+    let split = || Trial::new(&page_as(properties, SPLIT))?.bytes(&tried);
+    let better = all.beats_dictionary(deltas, tried.len())
+        && all.choose(tried.len(), deltas, split)? == Encoded::Deltas;
+    Ok(if better {
+        as_deltas
+    } else {
+        properties.clone()
     })
+}
+
+fn page_as(properties: &WriterProperties, encoding: Encoding) -> WriterProperties {
+    encoded(properties.clone().into_builder(), "page", encoding).build()
 }
 
 /// A factory of column writers takes its schema and properties from a file: this one comes to nothing.

@@ -340,7 +340,7 @@ impl<'a> RefsWriter<'a> {
                 file.facts.merge(std::mem::take(&mut group.facts));
                 group.append_to(&mut file.writer)
             })
-            .map_err(|cause| parquet_error(&file.path, cause))?;
+            .map_err(|cause| IngestError::not_encoded(&file.path, cause))?;
         let waited = file.upload.pending();
         self.runtime
             .block_on(file.upload.append(file.sink.carry_away()))
@@ -378,7 +378,7 @@ impl<'a> RefsWriter<'a> {
         let writer = self
             .encoder
             .begin(sink.clone())
-            .map_err(|cause| parquet_error(&path, cause))?;
+            .map_err(|cause| IngestError::not_encoded(&path, cause))?;
         let part = if self.dataset.is_local() { 1 } else { PART };
         partition.files += 1;
         partition.file = Some(OpenFile {
@@ -462,7 +462,7 @@ async fn end(
 ) -> Result<FileEntry, IngestError> {
     file.writer
         .finish()
-        .map_err(|cause| parquet_error(&file.path, cause))?;
+        .map_err(|cause| IngestError::not_encoded(&file.path, cause))?;
     let rest = file.sink.carry_away();
     let path = file.path;
     let sent = match file.upload.append(rest).await {
@@ -506,13 +506,6 @@ fn path(layout: &Layout, (slice, uid, pid): Key, number: usize) -> String {
         });
     }
     format!("{path}/{}-{number:06}.parquet", layout.name)
-}
-
-pub(crate) fn parquet_error(path: &str, cause: parquet::errors::ParquetError) -> IngestError {
-    IngestError::Parquet {
-        path: path.into(),
-        cause,
-    }
 }
 
 fn store_error(dataset: &Dataset, path: &str, cause: object_store::Error) -> IngestError {

@@ -184,10 +184,7 @@ impl<'a> StoredRows<'a> {
         out: &mut impl Write,
         at: &mut u64,
     ) -> Result<(), IngestError> {
-        let failed = |cause| IngestError::Parquet {
-            path: entry.path.clone(),
-            cause,
-        };
+        let failed = |cause| IngestError::not_encoded(&entry.path, cause);
         let reader = Reader::of(self.dataset, entry);
         let builder = guarded_async(ParquetRecordBatchStreamBuilder::new(reader))
             .await

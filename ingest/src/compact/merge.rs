@@ -55,10 +55,7 @@ async fn copy(
     budget: u64,
     upload: &mut Upload,
 ) -> Result<(), IngestError> {
-    let not_encoded = |cause| IngestError::Parquet {
-        path: path.into(),
-        cause,
-    };
+    let not_encoded = |cause| IngestError::not_encoded(path, cause);
     // A quarter for what is encoded; the rest for a row group being read, and a part being sent.
     let room = usize::try_from(budget / 4).unwrap_or(usize::MAX);
     let sink = Sink::default();

@@ -86,13 +86,6 @@ impl Output {
     }
 }
 
-fn not_encoded(path: &str, cause: ParquetError) -> IngestError {
-    IngestError::Parquet {
-        path: path.into(),
-        cause,
-    }
-}
-
 impl FileWriter {
     /// Appends rows; those of `refs` are of one capture and in order of `seq`.
     ///
@@ -109,7 +102,7 @@ impl FileWriter {
                 false => Ok(()),
             }
         });
-        encoded.map_err(|cause| not_encoded(&self.path, cause))?;
+        encoded.map_err(|cause| IngestError::not_encoded(&self.path, cause))?;
         self.send().await
     }
 
@@ -124,7 +117,7 @@ impl FileWriter {
     /// The store failed.
     pub async fn finish(mut self) -> Result<FileEntry, IngestError> {
         let finished = self.writer.finish();
-        finished.map_err(|cause| not_encoded(&self.path, cause))?;
+        finished.map_err(|cause| IngestError::not_encoded(&self.path, cause))?;
         self.send().await?;
         let sent = self.upload.finish().await;
         let bytes = sent.map_err(|cause| not_stored(&self.location, &self.path, cause))?;

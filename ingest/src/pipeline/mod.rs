@@ -23,7 +23,7 @@ use crate::manifest::{CaptureEntry, ChunkEntry, FileEntry, Manifest, PartitionKe
 use crate::marks::{MarksWriter, Named};
 use crate::merge::{Merge, Next};
 use crate::names::Told;
-use crate::partition::{self, Layout, RefsWriter, parquet_error};
+use crate::partition::{self, Layout, RefsWriter};
 use crate::report::{CaptureReport, LossSum, Report};
 use crate::row::Context;
 use crate::runs::{self, Marker};
@@ -297,7 +297,7 @@ impl<'a> Run<'a> {
         });
         let by_pid = layout.partition_by.contains(&PartitionKey::Pid);
         let encoder = Encoder::new(context.clone(), facts.lost, by_pid)
-            .map_err(|cause| parquet_error("refs", cause))?;
+            .map_err(|cause| IngestError::not_encoded("refs", cause))?;
         let handle = self.runtime.handle().clone();
         let mut marks = MarksWriter::new(
             &self.dataset,
