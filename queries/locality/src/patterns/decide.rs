@@ -103,7 +103,11 @@ impl Unordered<'_> {
         let groups = popularity(self.counts);
         popular(&groups, figures);
         let mended = PageString::mended(ids);
-        let of_mended = popularity(&Counts::new(self.pages.counts(&mended)));
+        // Nothing was mended in most strings.
+        let of_mended = match mended.len() == ids.len() {
+            true => groups,
+            false => popularity(&Counts::new(self.pages.counts(&mended))),
+        };
         if let Some(answer) = once(self.pages, self.shape, &of_mended) {
             popular(&of_mended, figures);
             return Some(answer);
@@ -226,15 +230,15 @@ fn only_in_a_row(
     distances: &mut Distances,
 ) -> Option<Recency> {
     let in_a_row = refs as f64 / runs.len().max(1) as f64;
+    if !(TWICE_NOW_AND_THEN..=TWICE).contains(&in_a_row) {
+        return None;
+    }
     let mut without = |runs: &[u32], mend: fn(&[u32]) -> Vec<u32>| {
         let ranks = distances.ranks(runs, distinct);
         let found = recency(runs, mend, ranks, distinct, distances);
         let recent = by_recency(&found).is_some_and(|(said, _)| said == Pattern::Clustered);
         (!recent).then_some(found)
     };
-    if !(TWICE_NOW_AND_THEN..=TWICE).contains(&in_a_row) {
-        return None;
-    }
     without(runs, PageString::runs).or_else(|| {
         (in_a_row >= TWICE_MOSTLY)
             .then(|| without(mended, PageString::mended))

@@ -142,23 +142,25 @@ pub(super) fn recency(
     let rounds = (SHUFFLED_REFS / ids.len().max(1)).clamp(2, 8);
     let mut rng = Rng(ids.len() as u64);
     let mut shuffled = ids.to_vec();
+    // The mean without the shortest distances; with `least` 0 these are all.
+    let mean_from = |ids: &[u32], ranks: Ranks, distances: &mut Distances| match least {
+        0 => ranks.mean,
+        _ => distances.ranks_from(ids, pages, least).mean,
+    };
     let (mut sum, mut sum_from, mut deviation) = (0.0, 0.0, 0.0);
     for _ in 0..rounds {
         rng.shuffle(&mut shuffled);
         let mended = mend(&shuffled);
         let ranks = distances.ranks(&mended, pages);
         sum += ranks.mean;
-        sum_from += match least {
-            0 => ranks.mean,
-            _ => distances.ranks_from(&mended, pages, least).mean,
-        };
+        sum_from += mean_from(&mended, ranks, distances);
         deviation += ranks.deviation;
     }
     let rounds = rounds as f64;
     Recency {
         ranks,
         shuffled: sum / rounds,
-        late: sum_from / rounds - distances.ranks_from(ids, pages, least).mean,
+        late: sum_from / rounds - mean_from(ids, ranks, distances),
         error: deviation / rounds / (ranks.count.max(1) as f64).sqrt()
             * (1.0 + 1.0 / rounds).sqrt(),
         lifetime: lifetime(ids, pages),

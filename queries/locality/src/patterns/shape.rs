@@ -5,7 +5,7 @@ use super::distance::Distances;
 use super::order::{Order, order};
 use super::recency::{Succession, succession};
 use super::rounds::{Rounds, rounds};
-use super::string::PageString;
+use super::string::{PageString, first_uses};
 use super::{Figures, Pattern};
 
 /// Shares of first references from which a string is a scan: a loop over a file of two rounds has one half.
@@ -34,7 +34,8 @@ pub(super) struct Shape {
     pub(super) runs: Vec<u32>,
     pub(super) succession: Succession,
     order: Order,
-    rounds: Rounds,
+    /// Where they are those of a loop.
+    rounds: Option<Rounds>,
     distinct: usize,
     refs: usize,
     /// Share of the runs that are re-references.
@@ -49,11 +50,9 @@ impl Shape {
         let repeats = succession.count as f64 / runs.len().max(1) as f64;
         Self {
             order: order(&pages.firsts(), pages.span()),
-            rounds: if repeats >= LOOP_REPEATS {
-                rounds(&runs)
-            } else {
-                Rounds::default()
-            },
+            rounds: (repeats >= LOOP_REPEATS)
+                .then(|| rounds(&runs))
+                .filter(|rounds| distinct >= 4 && are_of_a_loop(rounds)),
             succession,
             distinct,
             refs: pages.ids.len(),
@@ -80,35 +79,47 @@ impl Shape {
 
     /// The steps, one after the other.
     pub(super) fn ordered(&self, pages: &PageString, figures: &mut Figures) -> Answer {
-        let Self {
-            order,
-            succession,
-            rounds,
-            distinct,
-            repeats,
-            ..
-        } = self;
-        by_trail(order, succession, *repeats, &self.runs, *distinct)
-            .or_else(|| by_succession(succession, *repeats, *distinct))
+        self.by_trail()
+            .or_else(|| by_succession(&self.succession, self.repeats, self.distinct))
             .or_else(|| {
-                let answer = by_rounds(rounds, *distinct)?;
-                figures.follow_share = Some(rounds.follow);
-                Some(answer)
+                let follow = self.rounds?.follow;
+                figures.follow_share = Some(follow);
+                Some((Pattern::Looping, beyond(follow, ROUNDS_FOLLOW, 0.9)))
             })
-            .or_else(|| by_order(pages, order, *repeats, figures))
+            .or_else(|| by_order(pages, &self.order, self.repeats, figures))
+    }
+
+    /// A scan that touches its pages again, in the same order and not far behind: new pages and old ones take turns.
+    fn by_trail(&self) -> Answer {
+        let Self {
+            order, succession, ..
+        } = self;
+        let near = (u64::from(succession.distance) + 1) * 2 <= self.distinct as u64;
+        if order.stride == 0
+            || order.chained < 0.8
+            || !near
+            || !(LOOP_REPEATS..=0.8).contains(&self.repeats)
+            || succession.follow < LOOP_FOLLOW
+        {
+            return None;
+        }
+        let (mut after, mut together) = (false, 0);
+        for first in first_uses(&self.runs, self.distinct) {
+            together += usize::from(first && after);
+            after = first;
+        }
+        let trailed = (together as f64) < TRAILED * self.distinct as f64;
+        trailed.then(|| (by_stride(order), beyond(order.chained, 0.8, 0.95).min(0.9)))
     }
 
     /// The period of a loop.
     pub(super) fn period(&self, figures: &mut Figures) {
-        let Self {
-            succession, rounds, ..
-        } = self;
-        // A page that comes twice a round is back sooner.
-        let turns = by_rounds(rounds, self.distinct).is_some();
-        let (pages, gap) = if turns && rounds.gap * 4 > succession.gap * 5 {
-            (rounds.pages as u64, rounds.gap)
-        } else {
-            (u64::from(succession.distance) + 1, succession.gap)
+        let (pages, gap) = match self.rounds {
+            // A page that comes twice a round is back sooner.
+            Some(rounds) if rounds.gap * 4 > self.succession.gap * 5 => {
+                (rounds.pages as u64, rounds.gap)
+            }
+            _ => (u64::from(self.succession.distance) + 1, self.succession.gap),
         };
         figures.period_pages = Some(pages);
         // Gaps were taken in runs; references a round are more by the references a run.
@@ -119,12 +130,29 @@ impl Shape {
     /// Share of the references that the order of an ordered pattern puts exactly where they are.
     pub(super) fn exact(&self, pattern: Pattern) -> f64 {
         match pattern {
-            Pattern::Looping if by_rounds(&self.rounds, self.distinct).is_some() => {
-                self.succession.exactly.max(self.rounds.follow)
+            Pattern::Looping => {
+                let follow = self.rounds.map_or(0.0, |rounds| rounds.follow);
+                self.succession.exactly.max(follow)
             }
-            Pattern::Looping => self.succession.exactly,
             _ => self.order.adjacent,
         }
+    }
+}
+
+/// A loop in which pages come more than once a round.
+fn are_of_a_loop(found: &Rounds) -> bool {
+    found.gap >= 4
+        && found.asked >= 12
+        && found.asked_share >= ROUNDS_ASKED
+        && found.follow >= ROUNDS_FOLLOW
+}
+
+/// What a scan by the order's stride is.
+fn by_stride(order: &Order) -> Pattern {
+    if order.stride.unsigned_abs() == 1 {
+        Pattern::Sequential
+    } else {
+        Pattern::Strided
     }
 }
 
@@ -155,51 +183,6 @@ fn by_succession(found: &Succession, repeats: f64, distinct: usize) -> Answer {
     None
 }
 
-/// A loop in which pages come more than once a round.
-fn by_rounds(found: &Rounds, distinct: usize) -> Answer {
-    let loops = distinct >= 4
-        && found.gap >= 4
-        && found.asked >= 12
-        && found.asked_share >= ROUNDS_ASKED
-        && found.follow >= ROUNDS_FOLLOW;
-    loops.then(|| (Pattern::Looping, beyond(found.follow, ROUNDS_FOLLOW, 0.9)))
-}
-
-/// A scan that touches its pages again, in the same order and not far behind: new pages and old ones take turns.
-fn by_trail(
-    order: &Order,
-    found: &Succession,
-    repeats: f64,
-    runs: &[u32],
-    distinct: usize,
-) -> Answer {
-    let near = (u64::from(found.distance) + 1) * 2 <= distinct as u64;
-    if order.stride == 0
-        || order.chained < 0.8
-        || !near
-        || !(LOOP_REPEATS..=0.8).contains(&repeats)
-        || found.follow < LOOP_FOLLOW
-    {
-        return None;
-    }
-    let mut seen = vec![false; distinct];
-    let firsts = runs
-        .iter()
-        .map(|&id| !std::mem::replace(&mut seen[id as usize], true));
-    let (mut after, mut together) = (false, 0);
-    for first in firsts {
-        together += usize::from(first && after);
-        after = first;
-    }
-    let pattern = if order.stride.unsigned_abs() == 1 {
-        Pattern::Sequential
-    } else {
-        Pattern::Strided
-    };
-    let trailed = (together as f64) < TRAILED * distinct as f64;
-    trailed.then(|| (pattern, beyond(order.chained, 0.8, 0.95).min(0.9)))
-}
-
 fn by_order(pages: &PageString, order: &Order, repeats: f64, figures: &mut Figures) -> Answer {
     let firsts = 1.0 - repeats;
     if firsts < SCAN_FIRSTS || order.stride == 0 {
@@ -209,26 +192,23 @@ fn by_order(pages: &PageString, order: &Order, repeats: f64, figures: &mut Figur
     let swept = order.ascending.max(1.0 - order.ascending);
     let swept_far = order.ascending_far.max(1.0 - order.ascending_far);
     let sign = if order.ascending_far >= 0.5 { 1 } else { -1 };
-    // Hardly a page is left out, and it goes one way; only neighbours are out of order. No stride says that.
-    if swept_far >= 0.9 && order.density >= 0.55 && order.adjacent < 0.5 {
-        figures.stride = Some(sign);
-        return Some((Pattern::Sequential, scan.min(beyond(swept_far, 0.9, 0.94))));
-    }
-    // The same of aligned pages.
+    // Hardly a page is left out, or hardly one of the aligned ones, and it goes one way; only neighbours are out of order.
+    // No stride says that.
     if swept_far >= 0.9 && order.adjacent < 0.5 {
+        let sure = scan.min(beyond(swept_far, 0.9, 0.94));
+        if order.density >= 0.55 {
+            figures.stride = Some(sign);
+            return Some((Pattern::Sequential, sure));
+        }
         let alignment = pages.alignment();
         if alignment > 1 && order.density * alignment as f64 >= 0.55 {
             figures.stride = Some(sign * alignment as i64);
-            return Some((Pattern::Strided, scan.min(beyond(swept_far, 0.9, 0.94))));
+            return Some((Pattern::Strided, sure));
         }
     }
     if order.chained >= SCAN_CHAINED {
-        let pattern = if order.stride.unsigned_abs() == 1 {
-            Pattern::Sequential
-        } else {
-            Pattern::Strided
-        };
-        return Some((pattern, scan.min(beyond(order.chained, SCAN_CHAINED, 0.8))));
+        let sure = scan.min(beyond(order.chained, SCAN_CHAINED, 0.8));
+        return Some((by_stride(order), sure));
     }
     // No one step, but a sweep in one direction.
     if swept >= 0.88 {

@@ -49,14 +49,10 @@ impl PageString {
 
     /// The pages in the order of their first references.
     pub(super) fn firsts(&self) -> Vec<u64> {
-        let mut seen = vec![false; self.pages.len()];
-        let mut firsts = Vec::with_capacity(self.pages.len());
-        for &id in &self.ids {
-            if !std::mem::replace(&mut seen[id as usize], true) {
-                firsts.push(self.pages[id as usize]);
-            }
-        }
-        firsts
+        let uses = self.ids.iter().zip(first_uses(&self.ids, self.pages.len()));
+        uses.filter(|(_, first)| *first)
+            .map(|(&id, _)| self.pages[id as usize])
+            .collect()
     }
 
     /// The largest alignment, in pages, that nearly all pages have (some of them are looked at): 1 where none does.
@@ -95,6 +91,13 @@ impl PageString {
 const MOST_ALIGNED: u64 = 64;
 /// Pages whose alignment is looked at.
 const LOOKED_AT: usize = 128;
+
+/// Whether each of `ids`, which are below `distinct`, is the first of its kind.
+pub(super) fn first_uses(ids: &[u32], distinct: usize) -> impl Iterator<Item = bool> {
+    let mut seen = vec![false; distinct];
+    ids.iter()
+        .map(move |&id| !std::mem::replace(&mut seen[id as usize], true))
+}
 
 /// Difference of two pages as a step; wraps where page numbers are nonsense.
 pub(super) fn step(from: u64, to: u64) -> i64 {
