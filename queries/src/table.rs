@@ -43,14 +43,6 @@ const ORDERED_STREAMS: usize = 16;
 /// Columns beside those of a condition on texts, up to which it is evaluated when all are decoded.
 const FEW_OTHERS: usize = 3;
 
-/// Which rows of files are wanted.
-pub(crate) enum Condition {
-    /// Those that may fulfil this, which is evaluated while they are read.
-    WhileReading(Arc<dyn PhysicalExpr>),
-    /// Those of the engine's conditions, if there are any: it gives them to the reader, or evaluates them itself.
-    OfEngine { while_reading: bool },
-}
-
 /// One table of the dataset.
 #[derive(Debug)]
 pub(crate) struct ManifestTable {
@@ -115,15 +107,17 @@ impl ManifestTable {
         Ok(kept.map(|(file, _)| file.clone()).collect())
     }
 
-    /// The plan that reads files, the columns asked for. A condition prunes them, and leaves out rows where it can be
-    /// evaluated while reading: not all rows that are left need fulfil it.
+    /// The plan that reads files, the columns asked for. A predicate prunes them. `while_reading`: it, and conditions that
+    /// the engine adds, leave out rows where they can be evaluated while reading: not all rows that are left need fulfil
+    /// a predicate.
     pub(crate) fn plan(
         &self,
         state: &dyn Session,
         files: &[FileEntry],
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
-        rows: Condition,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+        while_reading: bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (groups, orders) = self.groups(files, state.config().target_partitions());
         let statistics = merged(files, &self.schema)?;
@@ -136,11 +130,10 @@ impl ManifestTable {
             .with_parquet_file_reader_factory(Arc::new(NamedReaders(
                 CachedParquetFileReaderFactory::new(store, cache),
             )));
-        let source = match rows {
-            Condition::WhileReading(predicate) => {
-                source.with_predicate(predicate).with_pushdown_filters(true)
-            }
-            Condition::OfEngine { while_reading } => source.with_pushdown_filters(while_reading),
+        let source = source.with_pushdown_filters(while_reading);
+        let source = match predicate {
+            Some(predicate) => source.with_predicate(predicate),
+            None => source,
         };
         // EXPLAIN lists the files that are left; EXPLAIN ANALYZE shows these two.
         let count = |name, n| {
@@ -275,8 +268,7 @@ impl TableProvider for ManifestTable {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let while_reading = self.pays_while_reading(projection, filters);
-        let rows = Condition::OfEngine { while_reading };
-        self.plan(state, &files, projection, limit, rows)
+        self.plan(state, &files, projection, limit, None, while_reading)
     }
 
     async fn insert_into(

@@ -17,7 +17,7 @@ use pgtrace_ingest::schema::Table;
 
 use crate::prune;
 use crate::session::Session;
-use crate::table::{Condition, ManifestTable};
+use crate::table::ManifestTable;
 
 /// Rows of `refs` that are asked for.
 #[derive(Clone)]
@@ -144,13 +144,7 @@ impl Source {
         let files = std::slice::from_ref(file);
         let reader = ManifestTable::only(table, &self.dataset, files.to_vec());
         let state = self.context.state();
-        let rows = match predicate {
-            Some(predicate) => Condition::WhileReading(predicate),
-            None => Condition::OfEngine {
-                while_reading: false,
-            },
-        };
-        let plan = reader.plan(&state, files, Some(&indices), None, rows)?;
+        let plan = reader.plan(&state, files, Some(&indices), None, predicate, true)?;
         execute_stream(plan, self.context.task_ctx())
     }
 
