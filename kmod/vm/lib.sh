@@ -9,6 +9,9 @@ case $VM_CACHE in /*) ;; *) VM_CACHE=$PWD/$VM_CACHE ;; esac
 # Built modules: $KMOD_OUT/VERSION/pgtrace.ko. The self test points this elsewhere, so that it never overwrites a real build.
 # shellcheck disable=SC2034 # read by the scripts that source this file
 KMOD_OUT=${PGTRACE_KMOD_OUT:-$REPO_DIR/target/kmod}
+# pgtrace-capture as a static program, which the machines can run.
+# shellcheck disable=SC2034
+STATIC_CAPTURE=${PGTRACE_CAPTURE_STATIC:-$REPO_DIR/target/x86_64-unknown-linux-gnu/debug/pgtrace-capture}
 # shellcheck disable=SC2034
 ALL_VERSIONS=(6.1 6.12)
 # Raise this when what fetch.sh leaves in the cache changes: older caches are then fetched again.

@@ -7,7 +7,7 @@ set -euo pipefail
 
 kernel=6.1 cpus=2 seconds=${SECONDS_OF_DEMO:-8} clean=${CLEAN_OF_DEMO:-100ms}
 to=${1:-$REPO_DIR/testdata/demo}
-capture=${PGTRACE_CAPTURE_STATIC:-$REPO_DIR/target/x86_64-unknown-linux-gnu/debug/pgtrace-capture}
+capture=$STATIC_CAPTURE
 [[ -x $capture ]] || die 2 "no static pgtrace-capture at $capture (make builds it)"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

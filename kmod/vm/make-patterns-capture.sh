@@ -8,7 +8,7 @@ set -euo pipefail
 
 kernel=${KERNEL:-6.1} cpus=${CPUS:-2} patterns=${PATTERNS:-500 1 alone turns-noise}
 to=${1:-$REPO_DIR/testdata/patterns}
-capture=${PGTRACE_CAPTURE_STATIC:-$REPO_DIR/target/x86_64-unknown-linux-gnu/debug/pgtrace-capture}
+capture=$STATIC_CAPTURE
 [[ -x $capture ]] || die 2 "no static pgtrace-capture at $capture (make builds it)"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

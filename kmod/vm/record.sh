@@ -46,7 +46,7 @@ case $level in light | rich | full) ;; *) die 2 "no level '$level': light, rich 
 command=$1
 [[ $# == 1 ]] || command=$(printf '%q ' "$@")
 
-capture=${PGTRACE_CAPTURE_STATIC:-$REPO_DIR/target/x86_64-unknown-linux-gnu/debug/pgtrace-capture}
+capture=$STATIC_CAPTURE
 [[ -x $capture ]] || die 2 "no static pgtrace-capture at $capture: build it with
   RUSTFLAGS='-C target-feature=+crt-static' cargo build -p pgtrace-capture --target x86_64-unknown-linux-gnu"
 mkdir -p "$out" || die 2 "cannot make $out"

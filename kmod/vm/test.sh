@@ -17,7 +17,7 @@ if [[ ${#versions[@]} == 0 ]]; then
 fi
 export PGTRACE_INGEST=${PGTRACE_INGEST:-$REPO_DIR/target/debug/pgtrace-ingest}
 export PGTRACE_SQL=${PGTRACE_SQL:-$REPO_DIR/target/debug/pgtrace-sql}
-capture=${PGTRACE_CAPTURE_STATIC:-$REPO_DIR/target/x86_64-unknown-linux-gnu/debug/pgtrace-capture}
+capture=$STATIC_CAPTURE
 for program in "$capture" "$PGTRACE_INGEST" "$PGTRACE_SQL"; do
     [[ -x $program ]] || die 2 "missing: $program (make builds it)"
 done
