@@ -139,7 +139,7 @@ void pgt_relay_reset(void);
 bool pgt_emit(int ch, void *rec, u8 kind, u8 flags, u16 len, bool counted);
 void pgt_lost_elsewhere(u16 cause, u64 count);
 bool pgt_relay_settle(void);
-int pgt_relay_status(char *buf, int size);
+void pgt_relay_status(struct seq_file *to);
 int pgt_relay_snapshot(bool begin);
 void pgt_relay_overwrite(bool on);
 bool pgt_relay_overwrites(void);
@@ -284,7 +284,7 @@ extern bool pgt_seek;		/* there are targets that only a fault shows a process to
 int pgt_target_command(const char *verb, const char *argument, bool remove);
 void pgt_targets_clear(void);
 bool pgt_targets_open(void);
-int pgt_targets_status(char *buf, int size);
+void pgt_targets_status(struct seq_file *to);
 bool pgt_wanted_user(struct task_struct *task);
 struct pgt_reasons *pgt_reasons_of(struct task_struct *task, const char *comm,
 				   struct pgt_reasons *base);

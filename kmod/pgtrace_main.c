@@ -18,6 +18,7 @@
 #include <linux/mutex.h>
 #include <linux/pid.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/timekeeping.h>
@@ -391,35 +392,33 @@ static const struct file_operations control_fops = {
 	.write = control_write,
 };
 
-static ssize_t status_read(struct file *file, char __user *to, size_t n, loff_t *pos)
+/* All of it at the first read: whoever reads to the end sees one state, not a longer one's tail behind a shorter one. */
+static int status_show(struct seq_file *to, void *unused)
 {
-	const int size = 1024 + 160 * num_possible_cpus();
-	char *text = kvmalloc(size, GFP_KERNEL);
-	ssize_t got;
-	int len;
-
-	if (!text)
-		return -ENOMEM;
 	mutex_lock(&command);
-	len = scnprintf(text, size,
-			"version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nfifo %u\npolicy %s\ngrain %s\noverwrite %d\nprocesses %d\nobjects %d\nowner %d\nrecorder %u\n",
-			PGT_VERSION, PGT_MODULE_VERSION, utsname()->release, state_names[state],
-			level_names[pgt_set.level], pgt_set.clean_ms, pgt_set.fifo,
-			policy_names[pgt_set.policy], pgt_set.grain ? "2m" : "4k",
-			pgt_relay_overwrites(), pgt_targets_count(), pgt_objects_count(),
-			pid_vnr(owner_alive()), pgt_set.recorder);
-	len += pgt_targets_status(text + len, size - len);
-	len += pgt_relay_status(text + len, size - len);
+	seq_printf(to, "version %d\nmodule %s\nkernel %s\nstate %s\nlevel %s\nclean_ms %u\nfifo %u\npolicy %s\ngrain %s\noverwrite %d\nprocesses %d\nobjects %d\nowner %d\nrecorder %u\n",
+		   PGT_VERSION, PGT_MODULE_VERSION, utsname()->release, state_names[state],
+		   level_names[pgt_set.level], pgt_set.clean_ms, pgt_set.fifo,
+		   policy_names[pgt_set.policy], pgt_set.grain ? "2m" : "4k",
+		   pgt_relay_overwrites(), pgt_targets_count(), pgt_objects_count(),
+		   pid_vnr(owner_alive()), pgt_set.recorder);
+	pgt_targets_status(to);
+	pgt_relay_status(to);
 	mutex_unlock(&command);
-	got = simple_read_from_buffer(to, n, pos, text, len);
-	kvfree(text);
-	return got;
+	return 0;
+}
+
+static int status_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, status_show, NULL);
 }
 
 static const struct file_operations status_fops = {
 	.owner = THIS_MODULE,
-	.read = status_read,
-	.llseek = default_llseek,
+	.open = status_open,
+	.read = seq_read,
+	.llseek = seq_lseek,
+	.release = single_release,
 };
 
 static int __init pgtrace_init(void)

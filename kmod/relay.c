@@ -11,12 +11,14 @@
  *
  * With `overwrite` the refs channel is a flight recorder: a full ring drops its
  * oldest sub-buffer. A snapshot freezes it: the oldest is kept until it was read
- * and the writer goes on in what the reader frees, so that nothing is torn and
- * nothing is lost unless the reader is slower than the writer.
+ * and the writer goes on in one free sub-buffer and in what the reader frees, so
+ * that nothing is torn and nothing is lost unless the reader is slower than the
+ * writer.
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/relay.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 
@@ -112,12 +114,17 @@ static const struct rchan_callbacks names_callbacks = {
  */
 static bool next_subbuf(struct rchan_buf *buf, int ch, u16 len)
 {
-	bool full = buf->subbufs_produced + 1 - READ_ONCE(buf->subbufs_consumed) >=
-		    buf->chan->n_subbufs;
+	unsigned long irqs;
+	bool full, ok = false;
 
-	if (full && (ch != PGT_REFS || !overwrite || pgt_count_of(PGT_REFS)->frozen))
-		return false;
-	return relay_switch_subbuf(buf, len);
+	/* Not amid a snapshot's freeze_cpu(), which gives up a sub-buffer, too. */
+	local_irq_save(irqs);
+	full = buf->subbufs_produced + 1 - READ_ONCE(buf->subbufs_consumed) >=
+	       buf->chan->n_subbufs;
+	if (!full || (ch == PGT_REFS && overwrite && !pgt_count_of(PGT_REFS)->frozen))
+		ok = relay_switch_subbuf(buf, len);
+	local_irq_restore(irqs);
+	return ok;
 }
 
 /* len bytes of this CPU's channel, or NULL. */
@@ -264,15 +271,23 @@ void pgt_relay_reset(void)
 static void freeze_cpu(void *unused)
 {
 	struct rchan_buf *buf = *this_cpu_ptr(channels[PGT_REFS]->buf);
-	size_t n = buf->chan->n_subbufs;
+	struct pgt_count *c = pgt_count_of(PGT_REFS);
+	size_t n = buf->chan->n_subbufs, at = (buf->subbufs_produced + 1) % n;
+	u64 *first = *this_cpu_ptr(&first_seqs);
 
 	/* An interrupt on the writer's CPU: it stands still meanwhile. */
 	if (buf->subbufs_produced - buf->subbufs_consumed >= n) {
-		/* As relay's read() does: what was overwritten pgt_counts as read. */
+		/* As relay's read() does: what was overwritten counts as read. */
 		buf->subbufs_consumed = buf->subbufs_produced - n + 1;
 		buf->bytes_consumed = 0;
 	}
-	this_cpu_ptr(pgt_counts)[PGT_REFS].frozen = true;
+	if (n > 2 && buf->subbufs_produced - buf->subbufs_consumed == n - 1) {
+		/* The oldest makes room for what comes until the reader frees some. */
+		c->overwritten += first[(at + 1) % n] - first[at];
+		buf->subbufs_consumed++;
+		buf->bytes_consumed = 0;
+	}
+	c->frozen = true;
 }
 
 /* begin: the oldest records are kept until they are read; end: newer ones may replace them again. */
@@ -301,23 +316,20 @@ bool pgt_relay_overwrites(void)
 	return overwrite;
 }
 
-int pgt_relay_status(char *buf, int size)
+void pgt_relay_status(struct seq_file *to)
 {
-	int n, cpu;
+	int cpu;
 
-	n = scnprintf(buf, size,
-		      "subbuf_size %u\nn_subbufs %u\nnames_subbuf_size %u\nnames_n_subbufs %u\n",
-		      subbuf_size, n_subbufs, names_subbuf_size, names_n_subbufs);
+	seq_printf(to, "subbuf_size %u\nn_subbufs %u\nnames_subbuf_size %u\nnames_n_subbufs %u\n",
+		   subbuf_size, n_subbufs, names_subbuf_size, names_n_subbufs);
 	for_each_possible_cpu(cpu) {
 		struct pgt_count *c = *per_cpu_ptr(&pgt_counts, cpu);
 
-		n += scnprintf(buf + n, size - n,
-			       "cpu %d refs_emitted %llu refs_lost %llu names_emitted %llu names_lost %llu refs_overwritten %llu\n",
-			       cpu, c[PGT_REFS].seq - c[PGT_REFS].lost, c[PGT_REFS].lost,
-			       c[PGT_NAMES].seq - c[PGT_NAMES].lost, c[PGT_NAMES].lost,
-			       c[PGT_REFS].overwritten);
+		seq_printf(to, "cpu %d refs_emitted %llu refs_lost %llu names_emitted %llu names_lost %llu refs_overwritten %llu\n",
+			   cpu, c[PGT_REFS].seq - c[PGT_REFS].lost, c[PGT_REFS].lost,
+			   c[PGT_NAMES].seq - c[PGT_NAMES].lost, c[PGT_NAMES].lost,
+			   c[PGT_REFS].overwritten);
 	}
-	return n;
 }
 
 static void close_refs(void)

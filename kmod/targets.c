@@ -14,6 +14,7 @@
 #include <linux/cred.h>
 #include <linux/rculist.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -425,7 +426,7 @@ bool pgt_targets_open(void)
 	return !hlist_empty(&others);
 }
 
-int pgt_targets_status(char *buf, int size)
+void pgt_targets_status(struct seq_file *to)
 {
-	return scnprintf(buf, size, "follow %s\ntargets %d\n", follow_names[pgt_follow], n_targets);
+	seq_printf(to, "follow %s\ntargets %d\n", follow_names[pgt_follow], n_targets);
 }

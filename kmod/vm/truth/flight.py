@@ -3,13 +3,26 @@
 """flight.py FOLDER: recordings that keep the newest. FOLDER/1 and /2 are snapshots taken while it ran, /3 is what was
 there at the end: relay files and the module's status. In each, numbers follow one another without a hole but those that
 LOST records tell; from one to the next they grow, and what is between was overwritten, as the module counted; the last
-number of the recording is there."""
+number of the recording is there. Status `before` is of a snapshot's begin: what came since then had a free sub-buffer."""
 
 import pathlib
 import sys
 
 import wire
 from pipeline import module_count
+
+SUBBUF_REFS = 4096 // 64  # step_flight's sub-buffers
+
+
+def had_room(folder, part):
+    """Nothing is lost while a snapshot waits for its reader until a free sub-buffer was filled (records of 64 bytes, or 80)."""
+    for cpu, count in module_count(folder / part / "before").items():
+        given = count["refs_emitted"] + count["refs_lost"]
+        for other in "123":
+            records = wire.decode((folder / other / f"refs{cpu}").read_bytes())
+            for lost in (r.first_seq for r in records if type(r) is wire.Lost):
+                if given <= lost < given + SUBBUF_REFS * 64 // 80:
+                    yield f"part {part}, cpu {cpu}: {lost} is lost, {given} were given out before the snapshot began"
 
 
 def main():
@@ -36,6 +49,8 @@ def main():
         gone = count["refs_overwritten"] + count["refs_lost"]
         if missing.get(cpu, 0) > gone:
             faults.append(f"cpu {cpu}: {missing[cpu]} records are missing, {gone} were overwritten or lost")
+    for part in "12":
+        faults += had_room(folder, part)
     if not sum(missing.values()):
         faults.append("the test proved too little: nothing was overwritten")
     print(f"kept {kept}, overwritten {sum(missing.values())}, lost {sum(c['refs_lost'] for c in counts.values())}")
