@@ -16,3 +16,4 @@ pub mod units;
 pub mod wire;
 
 pub use recorder::perf;
+pub use sys::without_huge_pages;

@@ -46,6 +46,14 @@ pub(crate) fn page_size() -> u32 {
     u32::try_from(size).unwrap_or(4096)
 }
 
+/// From now on this process gets its memory in base pages: where memory is scarce, a huge page of which little is used
+/// costs more than it gains. A kernel that cannot do so (before 3.15) gives what it gave before.
+pub fn without_huge_pages() {
+    let (on, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: takes plain numbers and sets a flag of this process's address space.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, none, none, none) };
+}
+
 /// Waits until one of two files can be read, or `timeout` is over. Says whether one can be.
 pub(crate) fn wait_readable(
     a: BorrowedFd<'_>,

@@ -13,7 +13,7 @@ use pgtrace_sql::variables::Variables;
 use pgtrace_sql::{Error, shell};
 use tokio::runtime::Handle;
 
-use super::memory;
+use super::{memory, prepare};
 
 /// What to ask, and how.
 #[derive(Args)]
@@ -56,6 +56,7 @@ pub(crate) struct QueryArgs {
 
 /// Answers all statements, or is a shell.
 pub(crate) fn run(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<()> {
+    prepare(cli.memory);
     let defaults = Options::default();
     let options = Options {
         memory: cli.memory,
