@@ -1,5 +1,6 @@
 //! `pgtrace-sql`: asks a pgtrace dataset in SQL, and makes datasets of its rows.
 
+mod allocator;
 mod cli;
 
 use std::process::ExitCode;
@@ -7,10 +8,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use pgtrace_capture::help_files::{self, More};
 use pgtrace_sql::Error;
-
-/// Batches come and go on every thread: what they took goes back to the system, which the C library's allocator is slow to do.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Ask a pgtrace dataset in SQL.
 ///

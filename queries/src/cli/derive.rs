@@ -16,7 +16,8 @@ use pgtrace_sql::session::{Options, Session};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{memory, prepare};
+use super::memory;
+use crate::allocator;
 
 /// From where to where, and with what.
 #[derive(Args)]
@@ -208,7 +209,7 @@ struct Job {
 
 impl Job {
     fn begin(command: &'static str, common: &Common) -> anyhow::Result<Self> {
-        prepare(common.memory);
+        allocator::limit(common.memory);
         let defaults = Options::default();
         let options = Options {
             memory: common.memory,

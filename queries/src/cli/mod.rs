@@ -4,18 +4,7 @@ pub(crate) mod derive;
 pub(crate) mod export;
 pub(crate) mod query;
 
-use pgtrace_capture::{units, without_huge_pages};
-
-/// Below this, huge pages of the allocator that are hardly used count: 30 to 50 MB of a query (bench/README.md). Above,
-/// hash tables are faster with them.
-const SCARCE: usize = 512 << 20;
-
-/// Before anything takes memory: the process is to do with so much.
-fn prepare(memory: usize) {
-    if memory < SCARCE {
-        without_huge_pages();
-    }
-}
+use pgtrace_capture::units;
 
 /// An amount of memory as people type it.
 fn memory(text: &str) -> Result<usize, String> {

@@ -13,7 +13,8 @@ use pgtrace_sql::variables::Variables;
 use pgtrace_sql::{Error, shell};
 use tokio::runtime::Handle;
 
-use super::{memory, prepare};
+use super::memory;
+use crate::allocator;
 
 /// What to ask, and how.
 #[derive(Args)]
@@ -56,7 +57,7 @@ pub(crate) struct QueryArgs {
 
 /// Answers all statements, or is a shell.
 pub(crate) fn run(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<()> {
-    prepare(cli.memory);
+    allocator::limit(cli.memory);
     let defaults = Options::default();
     let options = Options {
         memory: cli.memory,
