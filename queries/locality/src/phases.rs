@@ -85,6 +85,7 @@ pub struct Phases {
     ended: u64,
     remembered: VecDeque<(u64, Pattern, PageSet)>,
     remembered_pages: usize,
+    remembered_bytes: usize,
 }
 
 /// The phase that the last window belongs to.
@@ -105,23 +106,21 @@ impl Phases {
             ended: 0,
             remembered: VecDeque::new(),
             remembered_pages: 0,
+            remembered_bytes: 0,
         }
     }
 
-    /// Bytes that page sets take, about.
+    /// Bytes that page sets take.
     pub fn bytes(&self) -> usize {
-        let open = self
-            .open
-            .as_ref()
-            .map_or(0, |open| open.pages.kept() + open.last.pages.kept());
-        (self.remembered_pages + open) * 8
+        let open = |open: &Open| open.pages.bytes() + open.last.pages.bytes();
+        self.remembered_bytes + self.open.as_ref().map_or(0, open)
     }
 
     /// The next window; the phase that it ends, if it does.
     pub fn push(&mut self, window: Window) -> Option<Phase> {
         if let Some(open) = &mut self.open
             && open.last.pattern == window.pattern
-            && open.last.pages.distance(&window.pages) <= NEAR
+            && open.last.pages.is_near(&window.pages, NEAR)
         {
             open.pages.add(&window.pages);
             open.windows += 1;
@@ -153,7 +152,7 @@ impl Phases {
         self.ended += 1;
         let pattern = last.pattern;
         let same = |(_, other, earlier): &&(u64, Pattern, PageSet)| {
-            *other == pattern && earlier.distance(&pages) <= NEAR
+            *other == pattern && earlier.is_near(&pages, NEAR)
         };
         let repeats = self.remembered.iter().find(same).map(|(phase, ..)| *phase);
         let phase = Phase {
@@ -174,11 +173,13 @@ impl Phases {
     fn remember(&mut self, pages: PageSet, pattern: Pattern) {
         // An empty set takes memory, too.
         self.remembered_pages += pages.kept() + 8;
+        self.remembered_bytes += pages.bytes();
         self.remembered.push_back((self.ended, pattern, pages));
         while self.remembered_pages > REMEMBERED_PAGES
             && let Some((.., forgotten)) = self.remembered.pop_front()
         {
             self.remembered_pages -= forgotten.kept() + 8;
+            self.remembered_bytes -= forgotten.bytes();
         }
     }
 }

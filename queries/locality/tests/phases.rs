@@ -99,6 +99,29 @@ proptest! {
         prop_assert!(union.is_exact());
     }
 
+    /// Told by sizes, signatures or counting: it is what the distance says. Sets of one size or several, exact and not.
+    #[test]
+    fn near_is_what_the_distance_says(
+        size in 0_u64..700,
+        other in 0_u64..700,
+        shift in 0_u64..700,
+        bounds in prop::sample::select(vec![(4_096, 4_096), (128, 4_096), (300, 128)]),
+        most in prop::sample::select(vec![0.0, 0.3, NEAR, 0.9, 1.0]),
+    ) {
+        let (a, b) = (PageSet::of(bounds.0, 0..size), PageSet::of(bounds.1, shift..shift + other));
+        prop_assert_eq!(a.is_near(&b, most), a.distance(&b) <= most);
+        prop_assert_eq!(b.is_near(&a, most), b.distance(&a) <= most);
+    }
+
+    /// Where one page more makes the difference.
+    #[test]
+    fn near_ends_where_it_ends(third in 1_u64..400, more in 0_u64..3) {
+        let set = |pages| PageSet::of(4_096, pages);
+        // Of a union of four thirds, two are shared: 1/2 apart. One page less shared: too far.
+        let (a, b) = (set(0..3 * third), set(third + more..4 * third + more));
+        prop_assert_eq!(a.is_near(&b, NEAR), more == 0);
+    }
+
     #[test]
     fn large_sets_are_bounded_and_nearly_right(size in 3_000_u64..20_000, shift in 0_u64..20_000) {
         let a = PageSet::of(1_024, 0..size);

@@ -15,7 +15,12 @@ pub struct PageSet {
     /// All members with hashes up to this are in `hashes`; `u64::MAX`: all members.
     limit: u64,
     bound: usize,
+    /// Of a set whose members are all known; see [`sign`].
+    signature: Vec<u64>,
 }
+
+/// Bits of a signature for each member: few members then share a bit.
+const SIGNATURE_BITS: usize = 4;
 
 /// Collects the pages of a [`PageSet`].
 #[derive(Debug, Clone)]
@@ -52,6 +57,7 @@ impl PageSetBuilder {
         self.compact();
         self.hashes.shrink_to_fit();
         PageSet {
+            signature: sign(&self.hashes, self.limit),
             hashes: self.hashes,
             limit: self.limit,
             bound: self.bound,
@@ -72,6 +78,29 @@ fn cut(hashes: &mut Vec<u64>, bound: usize, limit: u64) -> u64 {
     }
     hashes.truncate(bound);
     hashes.last().copied().unwrap_or(limit)
+}
+
+/// A bit for each member, by the lower part of its hash; a power of two of words, so that a longer one can be folded to
+/// the length of a shorter one. Empty where not all members are known.
+fn sign(hashes: &[u64], limit: u64) -> Vec<u64> {
+    if limit != u64::MAX {
+        return Vec::new();
+    }
+    let bits = (SIGNATURE_BITS * hashes.len()).next_power_of_two().max(64);
+    let mut words = vec![0; bits / 64];
+    for hash in hashes {
+        let bit = *hash as usize & (bits - 1);
+        words[bit / 64] |= 1 << (bit % 64);
+    }
+    words
+}
+
+/// A number of members that are in one of two signed sets only: each bit that is in one signature only is of such a member.
+fn differ_at_least(a: &[u64], b: &[u64]) -> u64 {
+    let words = a.len().min(b.len());
+    let fold = |of: &[u64], word: usize| of[word..].iter().step_by(words).fold(0, |all, w| all | w);
+    let differ = (0..words).map(|word| fold(a, word) ^ fold(b, word));
+    differ.map(|bits| u64::from(bits.count_ones())).sum()
 }
 
 impl PageSet {
@@ -96,9 +125,32 @@ impl PageSet {
         (self.hashes.len().saturating_sub(1) as f64 / share).round() as u64
     }
 
-    /// Page numbers that are kept, for accounts of memory.
+    /// Page numbers that are kept.
     pub fn kept(&self) -> usize {
         self.hashes.len()
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + (self.hashes.len() + self.signature.len()) * 8
+    }
+
+    /// Whether `distance` is at most `most`. Most sets that are far apart are told by their sizes and signatures, which
+    /// takes a hundredth of the time.
+    pub fn is_near(&self, other: &Self, most: f64) -> bool {
+        let limit = self.limit.min(other.limit);
+        let below = |set: &Self| match set.limit == limit {
+            true => set.hashes.len(),
+            false => set.hashes.partition_point(|&hash| hash <= limit),
+        };
+        let (here, there) = (below(self), below(other));
+        // d different ones among s = |A| + |B| leave a union of (s + d) / 2, so d / union <= most as long as:
+        let sum = (here + there) as f64;
+        let too_many = |different: u64| different as f64 * (2.0 - most) > most * sum;
+        let signed = !self.signature.is_empty() && !other.signature.is_empty();
+        !too_many(here.abs_diff(there) as u64)
+            && !(signed && too_many(differ_at_least(&self.signature, &other.signature)))
+            && self.distance(other) <= most
     }
 
     /// |symmetric difference| / |union|, 0..1; 0 for two empty sets.
@@ -129,6 +181,7 @@ impl PageSet {
         });
         self.limit = cut(&mut union, self.bound, limit);
         self.hashes = union;
+        self.signature = sign(&self.hashes, self.limit);
     }
 }
 
