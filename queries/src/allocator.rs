@@ -33,6 +33,7 @@ pub(crate) fn limit(memory: usize) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::process::Command;
 

@@ -148,9 +148,9 @@ impl PageSet {
         let sum = (here + there) as f64;
         let too_many = |different: u64| different as f64 * (2.0 - most) > most * sum;
         let signed = !self.signature.is_empty() && !other.signature.is_empty();
-        !too_many(here.abs_diff(there) as u64)
-            && !(signed && too_many(differ_at_least(&self.signature, &other.signature)))
-            && self.distance(other) <= most
+        let far = too_many(here.abs_diff(there) as u64)
+            || signed && too_many(differ_at_least(&self.signature, &other.signature));
+        !far && self.distance(other) <= most
     }
 
     /// |symmetric difference| / |union|, 0..1; 0 for two empty sets.
