@@ -54,19 +54,26 @@ static int names_subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, s
 	return !relay_buf_full(buf);
 }
 
+/* This CPU's sub-buffer `at` is given up, whose records nobody has read. */
+static void count_overwritten(struct rchan_buf *buf, struct pgt_count *c, size_t at)
+{
+	u64 *first = *per_cpu_ptr(&first_seqs, buf->cpu);
+
+	c->overwritten += first[(at + 1) % buf->chan->n_subbufs] - first[at];
+}
+
 static int refs_subbuf_start(struct rchan_buf *buf, void *subbuf, void *prev, size_t padding)
 {
 	struct pgt_count *c = &(*per_cpu_ptr(&pgt_counts, buf->cpu))[PGT_REFS];
-	size_t n = buf->chan->n_subbufs, at = (subbuf - buf->start) / buf->chan->subbuf_size;
-	u64 *first = *per_cpu_ptr(&first_seqs, buf->cpu);
+	size_t at = (subbuf - buf->start) / buf->chan->subbuf_size;
 
 	c->buf = buf;
 	if (relay_buf_full(buf)) {
 		if (!overwrite || c->frozen)
 			return 0;
-		c->overwritten += first[(at + 1) % n] - first[at];
+		count_overwritten(buf, c, at);
 	}
-	first[at] = c->seq;
+	(*per_cpu_ptr(&first_seqs, buf->cpu))[at] = c->seq;
 	return 1;
 }
 
@@ -272,8 +279,7 @@ static void freeze_cpu(void *unused)
 {
 	struct rchan_buf *buf = *this_cpu_ptr(channels[PGT_REFS]->buf);
 	struct pgt_count *c = pgt_count_of(PGT_REFS);
-	size_t n = buf->chan->n_subbufs, at = (buf->subbufs_produced + 1) % n;
-	u64 *first = *this_cpu_ptr(&first_seqs);
+	size_t n = buf->chan->n_subbufs;
 
 	/* An interrupt on the writer's CPU: it stands still meanwhile. */
 	if (buf->subbufs_produced - buf->subbufs_consumed >= n) {
@@ -283,7 +289,7 @@ static void freeze_cpu(void *unused)
 	}
 	if (n > 2 && buf->subbufs_produced - buf->subbufs_consumed == n - 1) {
 		/* The oldest makes room for what comes until the reader frees some. */
-		c->overwritten += first[(at + 1) % n] - first[at];
+		count_overwritten(buf, c, (buf->subbufs_produced + 1) % n);
 		buf->subbufs_consumed++;
 		buf->bytes_consumed = 0;
 	}
