@@ -16,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// `mi_option_purge_delay` of mimalloc.h: for how long freed memory stays with the process, in ms. The crate does not name it.
 const PURGE_DELAY: c_int = 15;
 
-/// From here on memory is not scarce: what the allocator keeps (300 MB in bad cases) is little beside it, and questions
+/// From here on memory is not scarce: what the allocator keeps (250 MB in bad cases) is little beside it, and questions
 /// are up to 15 % faster for it.
 const PLENTY: usize = 512 << 20;
 

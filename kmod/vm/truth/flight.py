@@ -14,26 +14,25 @@ from pipeline import module_count
 SUBBUF_REFS = 4096 // 64  # step_flight's sub-buffers
 
 
-def had_room(folder, part):
+def had_room(folder, part, lost):
     """Nothing is lost while a snapshot waits for its reader until a free sub-buffer was filled (records of 64 bytes, or 80)."""
     for cpu, count in module_count(folder / part / "before").items():
         given = count["refs_emitted"] + count["refs_lost"]
-        for other in "123":
-            records = wire.decode((folder / other / f"refs{cpu}").read_bytes())
-            for lost in (r.first_seq for r in records if type(r) is wire.Lost):
-                if given <= lost < given + SUBBUF_REFS * 64 // 80:
-                    yield f"part {part}, cpu {cpu}: {lost} is lost, {given} were given out before the snapshot began"
+        for first in lost.get(cpu, []):
+            if given <= first < given + SUBBUF_REFS * 64 // 80:
+                yield f"part {part}, cpu {cpu}: {first} is lost, {given} were given out before the snapshot began"
 
 
 def main():
     folder, faults, kept = pathlib.Path(sys.argv[1]), [], 0
-    last, missing, counts = {}, {}, {}
+    last, missing, counts, lost = {}, {}, {}, {}
     for part in "123":
         counts = module_count(folder / part / "status")
         for path in sorted((folder / part).glob("refs*")):
             records = list(wire.decode(path.read_bytes()))
             cpu, kept = int(path.name[4:]), kept + len(records)
             told = {r.first_seq: r.count for r in records if type(r) is wire.Lost}
+            lost.setdefault(cpu, []).extend(told)
             for before, after in zip(records, records[1:]):
                 if after.seq != before.seq + 1 and told.get(before.seq + 1) != after.seq - before.seq - 1:
                     faults.append(f"part {part}, cpu {cpu}: {before.seq} is followed by {after.seq}")
@@ -50,7 +49,7 @@ def main():
         if missing.get(cpu, 0) > gone:
             faults.append(f"cpu {cpu}: {missing[cpu]} records are missing, {gone} were overwritten or lost")
     for part in "12":
-        faults += had_room(folder, part)
+        faults += had_room(folder, part, lost)
     if not sum(missing.values()):
         faults.append("the test proved too little: nothing was overwritten")
     print(f"kept {kept}, overwritten {sum(missing.values())}, lost {sum(c['refs_lost'] for c in counts.values())}")

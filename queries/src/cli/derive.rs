@@ -12,12 +12,11 @@ use pgtrace_ingest::progress;
 use pgtrace_sql::derive::filter::{ACCESSES, EVENTS, Filter, KINDS, addresses, known};
 use pgtrace_sql::derive::{self, Progress};
 use pgtrace_sql::range::{SeqRange, TimeRange};
-use pgtrace_sql::session::{Options, Session};
+use pgtrace_sql::session::Session;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::memory;
-use crate::allocator;
+use super::{begin, memory};
 
 /// From where to where, and with what.
 #[derive(Args)]
@@ -209,18 +208,7 @@ struct Job {
 
 impl Job {
     fn begin(command: &'static str, common: &Common) -> anyhow::Result<Self> {
-        allocator::limit(common.memory);
-        let defaults = Options::default();
-        let options = Options {
-            memory: common.memory,
-            spill_dir: common.spill_dir.clone(),
-            threads: common.threads.unwrap_or(defaults.threads),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.threads.get())
-            .enable_all()
-            .build()
-            .context("starting threads")?;
+        let (options, runtime) = begin(common.memory, common.spill_dir.as_deref(), common.threads)?;
         let session = runtime.block_on(Session::open(&common.dataset, &options))?;
         let bar = progress::bar();
         let told = bar.clone();

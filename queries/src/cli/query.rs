@@ -7,14 +7,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{ArgMatches, Args};
 use pgtrace_sql::output::Format;
-use pgtrace_sql::session::{Options, Session};
+use pgtrace_sql::session::Session;
 use pgtrace_sql::shell::Shell;
 use pgtrace_sql::variables::Variables;
 use pgtrace_sql::{Error, shell};
 use tokio::runtime::Handle;
 
-use super::memory;
-use crate::allocator;
+use super::{begin, memory};
 
 /// What to ask, and how.
 #[derive(Args)]
@@ -57,19 +56,8 @@ pub(crate) struct QueryArgs {
 
 /// Answers all statements, or is a shell.
 pub(crate) fn run(cli: &QueryArgs, matches: &ArgMatches) -> anyhow::Result<()> {
-    allocator::limit(cli.memory);
-    let defaults = Options::default();
-    let options = Options {
-        memory: cli.memory,
-        spill_dir: cli.spill_dir.clone(),
-        threads: cli.threads.unwrap_or(defaults.threads),
-    };
     let dataset = cli.dataset.as_deref().context("DATASET is missing")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(options.threads.get())
-        .enable_all()
-        .build()
-        .context("starting threads")?;
+    let (options, runtime) = begin(cli.memory, cli.spill_dir.as_deref(), cli.threads)?;
     let done = scripts(cli, matches).and_then(|scripts| {
         let session = runtime.block_on(Session::open(dataset, &options))?;
         ask(cli, scripts, &session, runtime.handle())
