@@ -5,8 +5,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use crate::chosen_encoding;
 use crate::encode::Sink;
-use crate::page_encoding;
 use crate::schema::Table;
 
 /// Encodes batches; the bytes go to a [`Sink`]. The first batch of `refs` says how `page` is encoded.
@@ -34,7 +34,7 @@ impl BatchWriter {
     /// They are not of the table's schema.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         if self.writer.is_none() && self.table == Table::Refs {
-            self.properties = page_encoding::of_batch(&self.properties, batch)?;
+            self.properties = chosen_encoding::of_batch(&self.properties, batch)?;
         }
         self.begun()?.write(batch)
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
@@ -17,9 +18,9 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use pgtrace_capture::record::Event;
 
+use crate::chosen_encoding::{self, REFS_A_PAGE, TRIED};
 use crate::manifest::{ObjectExtent, Span};
-use crate::page_encoding::{REFS_A_PAGE, RowGroups};
-use crate::row::{Context, Row, Rows};
+use crate::row::{Context, Row, Rows, Tile};
 use crate::schema::{SCHEMA_VERSION, Table};
 
 /// Rows of a row group at most: 8 MB while they wait. (Larger ones are hardly smaller on disk: see bench/README.md.)
@@ -30,7 +31,7 @@ const TILE: usize = 4096;
 
 /// How files are encoded; what was tried is in bench/README.md, "Physical layout tried". `seq` and `ts` are deltas;
 /// `addr` is plain, which zstd makes smaller than anything else; `page` is a dictionary, and split into byte streams when
-/// that is full, unless the string asks for something else (`page_encoding`); `uid` and `page_order`, nearly always the
+/// that is full, unless the string asks for something else (`chosen_encoding`); `uid` and `page_order`, nearly always the
 /// same, are deltas because no row is looked up then. Everything else repeats: dictionaries.
 pub(crate) fn properties(table: Table, footer: Vec<KeyValue>) -> WriterProperties {
     let mut properties = WriterProperties::builder()
@@ -122,7 +123,6 @@ impl Write for Sink {
 pub(crate) struct Encoder {
     schema: SchemaRef,
     properties: WriterPropertiesPtr,
-    row_groups: RowGroups,
     context: Arc<Context>,
 }
 
@@ -147,19 +147,17 @@ pub(crate) struct Facts {
 
 impl Encoder {
     /// `by_pid`: each file holds one process.
-    pub(crate) fn new(context: Arc<Context>, lost: u64, by_pid: bool) -> Result<Self> {
+    pub(crate) fn new(context: Arc<Context>, lost: u64, by_pid: bool) -> Self {
         let footer = footer(&context.capture_id, lost, context.clocks.first());
         let mut properties = properties(Table::Refs, footer);
         if by_pid {
             properties = one_process(properties);
         }
-        let schema = Table::Refs.arrow_schema();
-        Ok(Self {
-            row_groups: RowGroups::new(&schema, &properties)?,
+        Self {
             properties: Arc::new(properties),
-            schema,
+            schema: Table::Refs.arrow_schema(),
             context,
-        })
+        }
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {
@@ -179,14 +177,12 @@ impl Encoder {
     /// processor's cache meanwhile.
     pub(crate) fn encode(&self, number: usize, rows: &Rows) -> Result<RowGroup> {
         // Made here: writers take memory, and only as many as there are threads are needed at a time.
-        let mut writers = self.row_groups.writers(number, rows)?;
+        let mut writers = self.writers(number, rows)?;
         let mut facts = Facts::default();
         for rows in rows.iter().flat_map(|stretch| stretch.chunks(TILE)) {
             let tile = self.context.tile(rows);
             for (field, writer) in self.schema.fields().iter().zip(&mut writers) {
-                let column = self.context.column(field.name(), &tile).ok_or_else(|| {
-                    ParquetError::General(format!("no values for column {}", field.name()))
-                })?;
+                let column = self.column(field.name(), &tile)?;
                 for leaf in compute_leaves(field, &column)? {
                     writer.write(&leaf)?;
                 }
@@ -199,6 +195,37 @@ impl Encoder {
             facts,
         })
     }
+
+    fn writers(&self, number: usize, rows: &Rows) -> Result<Vec<ArrowColumnWriter>> {
+        let some = middle(rows, TRIED);
+        let some = some.iter().flat_map(|rows| rows.chunks(TILE));
+        let some: Vec<Tile<'_>> = some.map(|rows| self.context.tile(rows)).collect();
+        let pages = rows.iter().flatten().map(|row| row.page);
+        let properties = chosen_encoding::of_row_group(&self.properties, pages, |name| {
+            some.iter().map(|tile| self.column(name, tile)).collect()
+        })?;
+        chosen_encoding::writers(&self.schema, properties, number)
+    }
+
+    fn column(&self, name: &str, tile: &Tile<'_>) -> Result<ArrayRef> {
+        let none = || ParquetError::General(format!("no values for column {name}"));
+        self.context.column(name, tile).ok_or_else(none)
+    }
+}
+
+/// The `count` rows in the middle, or all if they are fewer.
+fn middle(rows: &Rows, count: usize) -> Vec<&[Row]> {
+    let all: usize = rows.iter().map(Vec::len).sum();
+    let (mut skip, mut left) = ((all - all.min(count)) / 2, count);
+    let mut parts = Vec::new();
+    for stretch in rows {
+        let from = skip.min(stretch.len());
+        let to = stretch.len().min(from + left);
+        parts.extend(stretch.get(from..to));
+        skip -= from;
+        left -= to - from;
+    }
+    parts
 }
 
 impl RowGroup {

@@ -9,6 +9,7 @@
 
 mod again;
 mod batch_writer;
+mod chosen_encoding;
 pub mod cleanup;
 pub mod clocks;
 pub mod compact;
@@ -27,7 +28,6 @@ pub mod marks;
 pub mod merge;
 pub mod names;
 pub mod older;
-mod page_encoding;
 pub mod partition;
 pub mod pipeline;
 pub mod progress;

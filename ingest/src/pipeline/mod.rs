@@ -296,8 +296,7 @@ impl<'a> Run<'a> {
             names,
         });
         let by_pid = layout.partition_by.contains(&PartitionKey::Pid);
-        let encoder = Encoder::new(context.clone(), facts.lost, by_pid)
-            .map_err(|cause| IngestError::not_encoded("refs", cause))?;
+        let encoder = Encoder::new(context.clone(), facts.lost, by_pid);
         let handle = self.runtime.handle().clone();
         let mut marks = MarksWriter::new(
             &self.dataset,
