@@ -6,6 +6,7 @@
 //! [`shell`] is the interactive side of the binary `pgtrace-sql`; [`export`] is for other
 //! people's engines.
 
+mod counts;
 pub mod derive;
 pub mod describe;
 pub mod diagnose;

@@ -20,6 +20,8 @@ use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::prelude::SessionContext;
 
+use crate::counts;
+
 /// Makes the engine group so.
 pub(crate) fn register(ctx: &SessionContext) {
     ctx.add_optimizer_rule(Arc::new(GroupByNumbers));
@@ -44,7 +46,11 @@ impl OptimizerRule for GroupByNumbers {
     ) -> Result<Transformed<LogicalPlan>> {
         match plan {
             LogicalPlan::Aggregate(aggregate) if concerns(&aggregate)? => {
-                numbered(aggregate).map(Transformed::yes)
+                let same = match counts::concerns(&aggregate) {
+                    true => counts::counted(aggregate),
+                    false => numbered(aggregate),
+                };
+                same.map(Transformed::yes)
             }
             other => Ok(Transformed::no(other)),
         }
@@ -55,7 +61,7 @@ fn is_dictionary(of: &DataType) -> bool {
     *of == dictionary()
 }
 
-fn dictionary() -> DataType {
+pub(crate) fn dictionary() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
@@ -106,7 +112,7 @@ fn numbered(aggregate: Aggregate) -> Result<LogicalPlan> {
 
 /// Texts, numbered as they come.
 #[derive(Debug, Default)]
-struct Texts(RwLock<Known>);
+pub(crate) struct Texts(RwLock<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -115,7 +121,7 @@ struct Known {
 }
 
 impl Texts {
-    fn number(&self, text: &str) -> Result<i32> {
+    pub(crate) fn number(&self, text: &str) -> Result<i32> {
         // Nothing panics with the lock held.
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = known.numbers.get(text) {
@@ -176,14 +182,14 @@ impl Texts {
 
 /// `_number(text)` and, back again, `_text(number)`.
 #[derive(Debug)]
-struct Function {
+pub(crate) struct Function {
     to_number: bool,
     texts: Arc<Texts>,
     signature: Signature,
 }
 
 impl Function {
-    fn new(to_number: bool, texts: &Arc<Texts>) -> Self {
+    pub(crate) fn new(to_number: bool, texts: &Arc<Texts>) -> Self {
         let takes = if to_number {
             dictionary()
         } else {

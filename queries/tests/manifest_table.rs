@@ -423,13 +423,55 @@ async fn grouping_by_texts_counts_what_counting_counts() {
         let mut expected = expected;
         expected.sort();
         assert_eq!(found, expected, "{sql}");
-        let plan = rows(&session, &format!("EXPLAIN {sql}")).await;
-        assert!(
-            plan.into_iter()
-                .flatten()
-                .any(|line| line.contains("_number(")),
-            "{sql}"
+        let session = &session;
+        let plan = |sql: String| async move {
+            let plan = rows(session, &format!("EXPLAIN {sql}")).await;
+            plan.into_iter().flatten().collect::<Vec<_>>().join("\n")
+        };
+        assert!(plan(sql.clone()).await.contains("_number("), "{sql}");
+        // One text, and nothing but rows to count: nobody looks at each row.
+        let rows_only = sql.replace(", sum(page)", "");
+        let without = |n: usize| {
+            let columns = expected.iter().map(|row| row[..row.len() - n].to_vec());
+            columns.collect::<Vec<_>>()
+        };
+        let mut found = rows(session, &rows_only).await;
+        found.sort();
+        assert_eq!(found, without(1), "{rows_only}");
+        let plan_of_counts = plan(rows_only.clone()).await;
+        assert_eq!(
+            plan_of_counts.contains("_counts("),
+            group == "path",
+            "{rows_only}: {plan_of_counts}"
         );
+        if !having.contains("count") {
+            let distinct =
+                format!("SELECT DISTINCT {group} FROM (SELECT * FROM refs {filter}) t {having}")
+                    .replace("HAVING", "WHERE");
+            let mut found = rows(session, &distinct).await;
+            found.sort();
+            assert_eq!(found, without(2), "{distinct}");
+        }
+    }
+    let none = "SELECT path, count(*) FROM refs WHERE page > 1000 GROUP BY path";
+    assert!(rows(&session, none).await.is_empty());
+    let nested = "SELECT sum(n) FROM (SELECT path, count(1) n FROM refs GROUP BY path) WHERE path IN ('/f3', '/f5') AND n > 0";
+    let both = all
+        .iter()
+        .filter(|r| r["path"] == "/f3" || r["path"] == "/f5");
+    assert_eq!(
+        rows(&session, nested).await,
+        [[both.count().to_string()]],
+        "{nested}"
+    );
+    for not_rows in [
+        "SELECT path, count(access) FROM refs GROUP BY path",
+        "SELECT path, count(DISTINCT pid) FROM refs GROUP BY path",
+        "SELECT path, count(*) FILTER (WHERE page > 50) FROM refs GROUP BY path",
+    ] {
+        let plan = rows(&session, &format!("EXPLAIN {not_rows}")).await;
+        let plan = plan.into_iter().flatten().collect::<Vec<_>>().join("\n");
+        assert!(!plan.contains("_counts("), "{not_rows}: {plan}");
     }
     // Upper case texts that differ only in it, an alias, all sets at once, and distinct texts.
     for (sql, expected) in [
