@@ -132,21 +132,23 @@ impl Shards {
     /// Takes a stretch of references.
     pub fn references(&mut self, object_ids: &[u64], pages: &[u64]) {
         self.refs += pages.len() as u64;
-        let mut taken = [(0u64, 0u64); PART];
+        let mut taken = [0u16; PART];
         for (objects, pages) in object_ids.chunks(PART).zip(pages.chunks(PART)) {
-            // Few are sampled, and which ones no processor foresees: no branch here.
+            // Few are sampled, and which ones no processor foresees: no branch here, and as little is written as can be.
             let mut count = 0;
-            for (&object, &page) in objects.iter().zip(pages) {
-                taken[count] = (object, page);
+            for (at, (&object, &page)) in objects.iter().zip(pages).enumerate() {
+                taken[count % PART] = at as u16;
                 count += usize::from(page_hash(object, page) <= self.threshold);
             }
-            self.take(&taken[..count]);
+            self.take(objects, pages, &taken[..count]);
         }
     }
 
-    fn take(&mut self, taken: &[(u64, u64)]) {
+    /// Takes the references at `taken`.
+    fn take(&mut self, objects: &[u64], pages: &[u64], taken: &[u16]) {
         self.sampled += taken.len() as u64;
-        let (objects, pages): (Vec<u64>, Vec<u64>) = taken.iter().copied().unzip();
+        let of = |all: &[u64]| -> Vec<u64> { taken.iter().map(|at| all[*at as usize]).collect() };
+        let (objects, pages) = (of(objects), of(pages));
         let Self {
             order,
             weights,
