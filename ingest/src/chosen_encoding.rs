@@ -231,7 +231,7 @@ fn page_as(properties: &WriterProperties, encoding: Encoding) -> WriterPropertie
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use arrow::array::{DictionaryArray, UInt64Array};
     use arrow::datatypes::{DataType, Int32Type};
