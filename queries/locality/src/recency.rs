@@ -9,7 +9,7 @@
 
 /// Bits of a leaf: a word.
 const LEAF: usize = 64;
-/// Leaves of a group: a byte each, a cache line in all.
+/// Leaves of a group.
 const LEAVES: usize = 64;
 /// References of a group of leaves.
 const GROUP: usize = LEAF * LEAVES;
@@ -23,8 +23,7 @@ pub struct Recency {
     /// Position of a page's latest reference, by id; `NONE`: not in the order.
     latest: Vec<u32>,
     words: Vec<u64>,
-    /// Set bits of each word.
-    leaves: Vec<[u8; LEAVES]>,
+    leaves: Vec<Leaves>,
     /// Set bits of the groups of leaves that are before it in its group of `FAN`, then the same of those groups, ..
     levels: Vec<Vec<[u32; FAN]>>,
     /// Groups of leaves that the levels count: the first ones.
@@ -35,6 +34,58 @@ pub struct Recency {
 }
 
 const NONE: u32 = u32::MAX;
+
+/// Set bits of each leaf of a group: a byte each, which is at most 64, a cache line in all. They are kept by eight, because
+/// what is written as one byte cannot be read back as eight before it has left the processor.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+struct Leaves([u64; LEAVES / 8]);
+
+/// All bits of the bytes before each leaf.
+const BEFORE: [Leaves; LEAVES] = {
+    let mut before = [Leaves([0; LEAVES / 8]); LEAVES];
+    let mut leaf = 0;
+    while leaf < LEAVES {
+        let mut byte = 0;
+        while byte < leaf {
+            before[leaf].0[byte / 8] |= 0xFF << (byte % 8 * 8);
+            byte += 1;
+        }
+        leaf += 1;
+    }
+    before
+};
+
+impl Leaves {
+    /// Adds to a leaf's set bits.
+    #[inline]
+    fn add(&mut self, leaf: usize, by: u64) {
+        let eight = &mut self.0[leaf / 8 % (LEAVES / 8)];
+        *eight = eight.wrapping_add(by << (leaf % 8 * 8));
+    }
+
+    /// Set bits of the leaves before `leaf`.
+    #[inline]
+    fn before(&self, leaf: usize) -> usize {
+        let mask = &BEFORE[leaf % LEAVES].0;
+        let [a, b, c, d, e, f, g, h]: [u64; LEAVES / 8] =
+            std::array::from_fn(|i| self.0[i] & mask[i]);
+        // Three bytes' sum is at most 192, that of all 4096: sixteen bits hold it.
+        let even =
+            |bytes: u64| (bytes & 0x00FF_00FF_00FF_00FF) + (bytes >> 8 & 0x00FF_00FF_00FF_00FF);
+        let sums = even(a + b + c) + even(d + e + f) + even(g + h);
+        (sums.wrapping_mul(0x0001_0001_0001_0001) >> 48) as usize
+    }
+
+    /// Set bits of all leaves.
+    fn all(&self) -> u32 {
+        self.0
+            .iter()
+            .flat_map(|eight| eight.to_le_bytes())
+            .map(u32::from)
+            .sum()
+    }
+}
 
 impl Default for Recency {
     fn default() -> Self {
@@ -75,7 +126,7 @@ impl Recency {
     pub fn bytes(&self) -> usize {
         self.latest.capacity() * 4
             + self.words.capacity() * 8
-            + self.leaves.capacity() * LEAVES
+            + self.leaves.capacity() * size_of::<Leaves>()
             + self
                 .levels
                 .iter()
@@ -160,10 +211,7 @@ impl Recency {
         let leaf = position / LEAF;
         let bits = self.words[leaf] << (LEAF - 1 - position % LEAF);
         let mut count = bits.count_ones() as usize;
-        let before = (leaf % LEAVES) as u8;
-        let within = |i: u8, n: u8| if i < before { n } else { 0 };
-        let group = (0..).zip(&self.leaves[leaf / LEAVES]);
-        count += group.map(|(i, n)| u32::from(within(i, *n))).sum::<u32>() as usize;
+        count += self.leaves[leaf / LEAVES].before(leaf % LEAVES);
         let mut index = leaf / LEAVES;
         for level in &self.levels {
             count += level[index / FAN][index % FAN] as usize;
@@ -176,11 +224,10 @@ impl Recency {
     fn change(&mut self, position: usize, set: bool) {
         let leaf = position / LEAF;
         self.words[leaf] ^= 1 << (position % LEAF);
-        let by = if set { 1u32 } else { u32::MAX };
-        let count = &mut self.leaves[leaf / LEAVES][leaf % LEAVES];
-        *count = count.wrapping_add(by as u8);
+        let by = if set { 1i64 } else { -1 };
+        self.leaves[leaf / LEAVES].add(leaf % LEAVES, by as u64);
         if leaf / LEAVES < self.counted {
-            self.add(leaf / LEAVES, by);
+            self.add(leaf / LEAVES, by as u32);
         }
     }
 
@@ -200,10 +247,7 @@ impl Recency {
     /// Lets the levels count the next group of leaves, which is full.
     #[cold]
     fn count_group(&mut self) {
-        let bits = self.leaves[self.counted]
-            .iter()
-            .map(|n| u32::from(*n))
-            .sum();
+        let bits = self.leaves[self.counted].all();
         self.add(self.counted, bits);
         self.counted += 1;
     }
@@ -214,7 +258,7 @@ impl Recency {
         self.words.clear();
         self.words.resize(leaves, 0);
         self.words.shrink_to(leaves);
-        self.leaves = vec![[0; LEAVES]; leaves.div_ceil(LEAVES)];
+        self.leaves = vec![Leaves::default(); leaves.div_ceil(LEAVES)];
         self.levels.clear();
         let mut count = leaves.div_ceil(LEAVES);
         while count > 1 {
@@ -242,7 +286,7 @@ impl Recency {
         for (leaf, word) in self.words.iter_mut().enumerate() {
             let bits = self.live.saturating_sub(leaf * LEAF).min(LEAF) as u32;
             *word = u64::MAX.checked_shr(LEAF as u32 - bits).unwrap_or(0);
-            self.leaves[leaf / LEAVES][leaf % LEAVES] = bits as u8;
+            self.leaves[leaf / LEAVES].add(leaf % LEAVES, u64::from(bits));
         }
         self.counted = 0;
         while self.counted < self.live / GROUP {
