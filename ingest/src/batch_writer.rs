@@ -9,7 +9,7 @@ use crate::chosen_encoding;
 use crate::encode::Sink;
 use crate::schema::Table;
 
-/// Encodes batches; the bytes go to a [`Sink`]. The first batch of `refs` says how `page` is encoded.
+/// Encodes batches; the bytes go to a [`Sink`]. The first batch of `refs` says how its columns are encoded.
 pub(crate) struct BatchWriter {
     table: Table,
     properties: WriterProperties,

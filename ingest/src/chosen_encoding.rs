@@ -50,14 +50,9 @@ pub(crate) fn of_row_group(
     some: impl Fn(&str) -> Result<Vec<ArrayRef>>,
 ) -> Result<WriterProperties> {
     let all = Pages::count(pages);
-    let tried = some("page")?;
-    let deltas = Size::of("page", &page_as(properties, DELTAS), &tried)?;
-    let split = || Size::of("page", &page_as(properties, SPLIT), &tried);
-    let chosen = match all.choose(deltas, split)? {
-        Encoded::Dictionary => properties.clone(),
-        Encoded::Deltas => page_as(properties, DELTAS),
-        Encoded::Split => page_as(properties, SPLIT),
-    };
+    let chosen = with_page(properties, &some("page")?, |deltas, split| {
+        all.choose(deltas, split)
+    })?;
     without_idle_compression(chosen, some)
 }
 
@@ -76,18 +71,33 @@ pub(crate) fn of_batch(
     let all = Pages::count(pages.values().iter().copied());
     let rows = batch.slice(0, batch.num_rows().min(TRIED));
     let some = |name: &str| Ok(Vec::from_iter(rows.column_by_name(name).cloned()));
-    let tried = some("page")?;
-    let deltas = Size::of("page", &page_as(properties, DELTAS), &tried)?;
-    let split = || Size::of("page", &page_as(properties, SPLIT), &tried);
-    let better = all.beats_dictionary(deltas) && all.choose(deltas, split)? == Encoded::Deltas;
-    let chosen = match better {
-        true => page_as(properties, DELTAS),
-        false => properties.clone(),
-    };
+    let chosen = with_page(properties, &some("page")?, |deltas, split| {
+        let better = all.beats_dictionary(deltas) && all.choose(deltas, split)? == Encoded::Deltas;
+        Ok(match better {
+            true => Encoded::Deltas,
+            false => Encoded::Dictionary,
+        })
+    })?;
     match batch.num_rows() < LEAST_COMPRESSED {
         true => Ok(chosen),
         false => without_idle_compression(chosen, some),
     }
+}
+
+/// `properties` with `page` encoded as `choose` says, which is told how large the pages `tried` are as deltas, and as byte
+/// streams if it asks.
+fn with_page(
+    properties: &WriterProperties,
+    tried: &[ArrayRef],
+    choose: impl FnOnce(Size, &dyn Fn() -> Result<Size>) -> Result<Encoded>,
+) -> Result<WriterProperties> {
+    let deltas = page_as(properties, DELTAS);
+    let split = || Size::of("page", &page_as(properties, SPLIT), tried);
+    Ok(match choose(Size::of("page", &deltas, tried)?, &split)? {
+        Encoded::Dictionary => properties.clone(),
+        Encoded::Deltas => deltas,
+        Encoded::Split => page_as(properties, SPLIT),
+    })
 }
 
 /// `properties` with the columns [`HARDLY_SMALLER`] as they are where compression hardly makes them smaller.

@@ -349,6 +349,11 @@ async fn grouping_by_texts_counts_what_counting_counts() {
         .collect();
     write(folder.path(), &all, 3000);
     let session = open(folder.path()).await;
+    let session = &session;
+    let plan = |sql: String| async move {
+        let plan = rows(session, &format!("EXPLAIN {sql}")).await;
+        plan.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    };
     let text = |r: &Row, c: &str| r[c].as_str().unwrap_or("NULL").to_owned();
     let count = |key: &dyn Fn(&Row) -> Option<Vec<String>>| {
         let mut counts = std::collections::BTreeMap::<Vec<String>, (u64, u64)>::new();
@@ -418,16 +423,11 @@ async fn grouping_by_texts_counts_what_counting_counts() {
         let sql = format!(
             "SELECT {group}, count(*), sum(page) FROM refs {filter} GROUP BY {group} {having}"
         );
-        let mut found = rows(&session, &sql).await;
+        let mut found = rows(session, &sql).await;
         found.sort();
         let mut expected = expected;
         expected.sort();
         assert_eq!(found, expected, "{sql}");
-        let session = &session;
-        let plan = |sql: String| async move {
-            let plan = rows(session, &format!("EXPLAIN {sql}")).await;
-            plan.into_iter().flatten().collect::<Vec<_>>().join("\n")
-        };
         assert!(plan(sql.clone()).await.contains("_number("), "{sql}");
         // One text, and nothing but rows to count: nobody looks at each row.
         let rows_only = sql.replace(", sum(page)", "");
@@ -454,13 +454,13 @@ async fn grouping_by_texts_counts_what_counting_counts() {
         }
     }
     let none = "SELECT path, count(*) FROM refs WHERE page > 1000 GROUP BY path";
-    assert!(rows(&session, none).await.is_empty());
+    assert!(rows(session, none).await.is_empty());
     let nested = "SELECT sum(n) FROM (SELECT path, count(1) n FROM refs GROUP BY path) WHERE path IN ('/f3', '/f5') AND n > 0";
     let both = all
         .iter()
         .filter(|r| r["path"] == "/f3" || r["path"] == "/f5");
     assert_eq!(
-        rows(&session, nested).await,
+        rows(session, nested).await,
         [[both.count().to_string()]],
         "{nested}"
     );
@@ -469,8 +469,7 @@ async fn grouping_by_texts_counts_what_counting_counts() {
         "SELECT path, count(DISTINCT pid) FROM refs GROUP BY path",
         "SELECT path, count(*) FILTER (WHERE page > 50) FROM refs GROUP BY path",
     ] {
-        let plan = rows(&session, &format!("EXPLAIN {not_rows}")).await;
-        let plan = plan.into_iter().flatten().collect::<Vec<_>>().join("\n");
+        let plan = plan(not_rows.to_owned()).await;
         assert!(!plan.contains("_counts("), "{not_rows}: {plan}");
     }
     // Upper case texts that differ only in it, an alias, all sets at once, and distinct texts.
@@ -505,6 +504,6 @@ async fn grouping_by_texts_counts_what_counting_counts() {
             "10" => (distinct(&["path"]).parse::<u64>().unwrap() - 1).to_string(), // null counts as none
             other => other.to_owned(),
         };
-        assert_eq!(rows(&session, sql).await, [[expected]], "{sql}");
+        assert_eq!(rows(session, sql).await, [[expected]], "{sql}");
     }
 }
