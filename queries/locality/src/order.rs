@@ -5,8 +5,8 @@
 //! stretches' orders as the later ones reference them (Niu et al., "PARDA: a fast parallel reuse distance analysis
 //! algorithm", 2012).
 
-use crate::index::{Extent, PageIndex, TOGETHER};
-use crate::recency::Recency;
+use crate::index::{Extent, PageIndex};
+use crate::recency::{FIRST, Recency, TOGETHER};
 
 /// Pages of one stretch in order of their latest reference.
 pub struct PageOrder {
@@ -62,38 +62,37 @@ impl PageOrder {
         self.index.bytes_after(more) + self.recency.bytes_after(more, self.index.is_dense()) + first
     }
 
-    /// Takes references. `each` gets the distances of a few of them at a time, with the number of the first; `None`: the
+    /// Takes references. `each` gets the distances of a few of them at a time, with the number of the first; [`FIRST`]: the
     /// page is new in this stretch.
     #[inline]
     pub fn references(
         &mut self,
         object_ids: &[u64],
         pages: &[u64],
-        mut each: impl FnMut(usize, &[Option<u64>]),
+        mut each: impl FnMut(usize, &[u32]),
     ) {
-        let mut ids = [0u32; TOGETHER];
-        let mut distances = [None; TOGETHER];
-        let mut done = 0;
-        for (objects, pages) in object_ids.chunks(TOGETHER).zip(pages.chunks(TOGETHER)) {
-            let ids = &mut ids[..pages.len()];
-            for ((id, object), page) in ids.iter_mut().zip(objects).zip(pages) {
+        let (mut ids, mut distances) = ([0; TOGETHER], [0; TOGETHER]);
+        let (count, mut done) = (object_ids.len().min(pages.len()), 0);
+        while done < count {
+            let part = done..(done + self.recency.room()).min(count);
+            let ids = &mut ids[..part.len()];
+            let keys = object_ids[part.clone()].iter().zip(&pages[part]);
+            for (id, (object, page)) in ids.iter_mut().zip(keys) {
                 *id = self.index.id(*object, *page);
             }
-            self.recency.fetch(ids);
-            let distances = &mut distances[..pages.len()];
-            for (distance, &id) in distances.iter_mut().zip(&*ids) {
-                *distance = self.recency.reference(id);
-                if distance.is_none() && self.keeps_first {
-                    self.first.push(id);
-                }
+            self.recency.reserve(self.index.pages());
+            self.recency.references(ids, &mut distances);
+            if self.keeps_first {
+                let new = ids.iter().zip(&distances).filter(|(_, d)| **d == FIRST);
+                self.first.extend(new.map(|(id, _)| *id));
             }
-            each(done, distances);
+            each(done, &distances[..ids.len()]);
             done += ids.len();
         }
     }
 
-    /// Puts stretches together: `each` gets the distance of every first reference in the second and further ones, given in
-    /// order; `None`: no stretch before it knows the page. First references in the first stretch are not given again.
+    /// Puts stretches together: `each` gets the distance of every first reference in the second and further ones, in no order
+    /// that means anything; `None`: no stretch before it knows the page. First references in the first stretch are not given again.
     pub fn join(stretches: &mut [PageOrder], mut each: impl FnMut(Option<u64>)) {
         for at in 1..stretches.len() {
             let (earlier, later) = stretches.split_at_mut(at);
@@ -101,57 +100,61 @@ impl PageOrder {
                 return;
             };
             let first = std::mem::take(&mut later.first);
-            // Orders of the same extents have the same ids.
-            let places = later.places;
-            let names = Names::of(&later.index);
+            let names = Names::of(&later.index, later.places);
             let mut since = 0;
             for ids in first.chunks(TOGETHER) {
-                for before in earlier.iter().filter(|order| order.places == places) {
-                    before.recency.fetch(ids);
-                }
-                for &id in ids {
-                    // Pages of this stretch so far, then what is left of the stretches between.
-                    let mut others = since;
-                    let mut found = None;
-                    for before in earlier.iter_mut().rev() {
-                        let after = match before.places == places && (id as usize) < places {
-                            true => before.recency.remove(id),
-                            false => before.take_out(names.get(id)),
-                        };
-                        match after {
-                            Some(after) => {
-                                found = Some(others + after);
-                                break;
-                            }
-                            None => others += before.recency.pages() as u64,
+                // Pages of this stretch so far, then what is left of the stretches between.
+                let mut waiting: Vec<(u32, u64)> = ids.iter().copied().zip(since..).collect();
+                for before in earlier.iter_mut().rev() {
+                    let ids: Vec<u32> = waiting
+                        .iter()
+                        .map(|(id, _)| before.id_of(*id, &names))
+                        .collect();
+                    let mut left = before.recency.pages() as u64;
+                    let mut after = before.recency.remove(&ids).into_iter();
+                    waiting.retain_mut(|(_, others)| match after.next() {
+                        None | Some(FIRST) => {
+                            *others += left;
+                            true
                         }
-                    }
-                    each(found);
-                    since += 1;
+                        Some(after) => {
+                            each(Some(*others + u64::from(after)));
+                            left -= 1;
+                            false
+                        }
+                    });
                 }
+                waiting.iter().for_each(|_| each(None));
+                since += ids.len() as u64;
             }
         }
     }
 
-    /// Takes a page out; how many are after it.
-    fn take_out(&mut self, (object_id, page): (u64, u64)) -> Option<u64> {
+    /// Its own id of a page of a later stretch; none of its pages has the id [`FIRST`].
+    fn id_of(&mut self, id: u32, names: &Names) -> u32 {
+        // Orders of the same extents have the same ids.
+        if self.places == names.places && (id as usize) < self.places {
+            return id;
+        }
+        let (object_id, page) = names.get(id);
         let object = self.index.object(object_id);
-        let id = self.index.get(object, page)?;
-        self.recency.remove(id)
+        self.index.get(object, page).unwrap_or(FIRST)
     }
 }
 
 /// What ids stand for, found when it is asked for first.
 struct Names<'a> {
     index: &'a PageIndex,
+    places: usize,
     /// (object slot, page) by id.
     keys: std::cell::OnceCell<Vec<(u32, u64)>>,
 }
 
 impl<'a> Names<'a> {
-    fn of(index: &'a PageIndex) -> Self {
+    fn of(index: &'a PageIndex, places: usize) -> Self {
         Self {
             index,
+            places,
             keys: std::cell::OnceCell::new(),
         }
     }
@@ -206,8 +209,9 @@ mod tests {
                 let (objects, pages): (Vec<u64>, Vec<u64>) = string[cut[0]..cut[1]].iter().copied().unzip();
                 let mut order = PageOrder::new(if dense { &extents } else { &[] }, n > 0);
                 order.references(&objects, &pages, |_, distances| {
-                    for distance in distances.iter().filter(|d| d.is_some() || n == 0) {
-                        *counts.entry(*distance).or_default() += 1;
+                    for &distance in distances.iter().filter(|d| **d != FIRST || n == 0) {
+                        let distance = (distance != FIRST).then_some(u64::from(distance));
+                        *counts.entry(distance).or_default() += 1;
                     }
                 });
                 orders.push(order);

@@ -4,11 +4,18 @@
 //! same page. A reference hits in an LRU-managed memory of `c` pages if its distance is below `c` (Mattson et al.,
 //! "Evaluation techniques for storage hierarchies", 1970), so the distances give the miss ratio at every size at once.
 
+use std::collections::HashMap;
+
+use crate::recency::FIRST;
+
 /// How often each distance occurred.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distances {
-    /// Occurrences by distance.
-    counts: Vec<u64>,
+    /// Occurrences by distance, without what `wrapped` says: a reference changes a random one of them, so that half the size
+    /// is less to wait for.
+    counts: Vec<u32>,
+    /// How often a distance's count began at zero again.
+    wrapped: HashMap<usize, u64>,
     /// First references: no distance.
     first: u64,
 }
@@ -18,48 +25,54 @@ impl Distances {
     #[inline]
     pub fn add(&mut self, distance: Option<u64>) {
         match distance {
-            Some(d) => {
-                let at = d as usize;
-                if at >= self.counts.len() {
-                    self.counts.resize((at + 1).max(self.counts.len() * 2), 0);
-                }
-                self.counts[at] += 1;
-            }
+            Some(distance) => self.add_some(distance as usize, 1),
             None => self.first += 1,
         }
     }
 
-    /// Counts some at once: apart from what finds distances, so that the processor waits for all of their counts together.
-    /// First references count only if `first`.
-    #[inline]
-    pub fn add_all(&mut self, distances: &[Option<u64>], first: bool) {
-        let most = distances.iter().flatten().max().map_or(0, |d| *d as usize);
-        if most >= self.counts.len() {
-            self.counts.resize((most + 1).max(self.counts.len() * 2), 0);
+    #[cold]
+    fn add_some(&mut self, distance: usize, more: u64) {
+        self.reach(distance + 1);
+        let sum = u64::from(self.counts[distance]) + more;
+        self.counts[distance] = sum as u32;
+        if sum >> 32 > 0 {
+            *self.wrapped.entry(distance).or_default() += sum >> 32;
         }
-        for distance in distances {
-            match distance {
-                Some(d) => self.counts[*d as usize] += 1,
-                None => self.first += u64::from(first),
+    }
+
+    /// Counts distances below `distances`.
+    fn reach(&mut self, distances: usize) {
+        if distances > self.counts.len() {
+            let len = distances.max(self.counts.len() * 2);
+            self.counts.resize(len, 0);
+        }
+    }
+
+    /// Counts some at once: apart from what finds distances, so that the processor waits for all of their counts together.
+    /// First references ([`FIRST`]) count only if `first`.
+    #[inline]
+    pub fn add_all(&mut self, distances: &[u32], first: bool) {
+        for &distance in distances {
+            match self.counts.get_mut(distance as usize) {
+                Some(count) if *count < u32::MAX => *count += 1,
+                _ if distance != FIRST => self.add_some(distance as usize, 1),
+                _ => self.first += u64::from(first),
             }
         }
     }
 
     /// Adds what others counted.
     pub fn merge(&mut self, others: &Distances) {
-        if self.counts.len() < others.counts.len() {
-            self.counts.resize(others.counts.len(), 0);
-        }
-        self.counts
-            .iter_mut()
-            .zip(&others.counts)
-            .for_each(|(count, more)| *count += more);
+        self.reach(others.counts.len());
+        others
+            .counts()
+            .for_each(|(distance, n)| self.add_some(distance as usize, n));
         self.first += others.first;
     }
 
     /// References counted.
     pub fn refs(&self) -> u64 {
-        self.first + self.counts.iter().sum::<u64>()
+        self.first + self.counts().map(|(_, n)| n).sum::<u64>()
     }
 
     /// First references to a page: they miss in a memory of any size.
@@ -69,13 +82,24 @@ impl Distances {
 
     /// Distances that occurred, with how often.
     pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let wrapped = |distance| match self.wrapped.is_empty() {
+            true => 0,
+            false => self.wrapped.get(&distance).copied().unwrap_or(0) << 32,
+        };
         let counts = self.counts.iter().enumerate();
-        counts.filter(|(_, n)| **n > 0).map(|(d, n)| (d as u64, *n))
+        counts
+            .map(move |(distance, n)| (distance as u64, u64::from(*n) + wrapped(distance)))
+            .filter(|(_, n)| *n > 0)
     }
 
     /// Bytes that the counts take.
     pub fn bytes(&self) -> usize {
-        self.counts.capacity() * 8
+        self.counts.capacity() * 4
+    }
+
+    /// Bytes that they may take with distances below `pages`.
+    pub fn bytes_of(pages: usize) -> usize {
+        pages.next_power_of_two() * 4
     }
 
     /// The miss-ratio curve of LRU: sizes in pages at which the number of misses falls, with the misses from that size
@@ -127,5 +151,21 @@ mod tests {
                 prop_assert_eq!(misses, simulated(&string, size as usize), "size {}", size);
             }
         }
+    }
+
+    #[test]
+    fn counts_are_as_large_as_they_must_be() {
+        let mut distances = Distances::default();
+        distances.add_some(3, (1 << 33) - 2);
+        distances.add_all(&[3, 3, FIRST, 2], true);
+        distances.add(Some(2));
+        let (twice, more) = (distances.clone(), 1u64 << 33);
+        assert_eq!(distances.counts().collect::<Vec<_>>(), [(2, 2), (3, more)]);
+        distances.merge(&twice);
+        assert_eq!(
+            distances.counts().collect::<Vec<_>>(),
+            [(2, 4), (3, more * 2)]
+        );
+        assert_eq!((distances.refs(), distances.first()), (more * 2 + 6, 2));
     }
 }

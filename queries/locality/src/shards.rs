@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 
 use crate::index::{PageIndex, page_hash};
 use crate::order::PageOrder;
-use crate::recency::Recency;
+use crate::recency::{FIRST, Recency};
 
 /// What a sample says of the curve.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,9 +159,9 @@ impl Shards {
         } = self;
         order.references(&objects, &pages, |_, distances| {
             for distance in distances {
-                match distance {
-                    Some(distance) => weights.add((*distance as f64 / *rate) as u64, 1.0),
-                    None => *new += u64::from(!*follows),
+                match *distance {
+                    FIRST => *new += u64::from(!*follows),
+                    distance => weights.add((f64::from(distance) / *rate) as u64, 1.0),
                 }
             }
         });
@@ -301,7 +301,7 @@ impl FixedShards {
             && hash > self.threshold
         {
             self.sample.pop();
-            self.recency.remove(id);
+            self.recency.remove(&[id]);
             self.index.forget(object, page);
             self.free.push(id);
         }

@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
 use pgtrace_locality::order::PageOrder;
+use pgtrace_locality::recency::FIRST;
 use pgtrace_locality::reuse::Distances;
 
 use super::inputs::Inputs;
@@ -125,7 +126,7 @@ impl Capture {
             let counted = if self.reuse == Reuse::Distances {
                 0
             } else {
-                pages.next_power_of_two() * 8
+                Distances::bytes_of(pages)
             };
             let bytes = self.order.bytes_after(step) + counted;
             memory.need(bytes, &format!("the order of {pages} pages"))?;
@@ -159,7 +160,8 @@ impl Pass for Capture {
             let (seqs, rows) = (&rows.seq[part], &mut self.rows);
             self.order.references(objects, pages, |first, distances| {
                 for (i, distance) in (first..).zip(distances) {
-                    rows.add(&[Some(seqs[i]), Some(objects[i]), Some(pages[i]), *distance]);
+                    let distance = (*distance != FIRST).then_some(u64::from(*distance));
+                    rows.add(&[Some(seqs[i]), Some(objects[i]), Some(pages[i]), distance]);
                 }
             });
             if self.rows.full() && !output.give(self.rows.batch()?) {
