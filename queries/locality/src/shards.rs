@@ -109,6 +109,18 @@ fn threshold(rate: f64) -> Option<u64> {
     (rate > 0.0 && rate <= 1.0).then_some((rate * whole) as u64)
 }
 
+/// References of which none is sampled, more often than not, at the usual rates.
+const FEW: usize = 32;
+
+/// Which references are sampled: 1 or 0 for each. Once for each sort of processor: where eight numbers are multiplied at a
+/// time, hashing costs a third.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl"))]
+fn sample(objects: &[u64], pages: &[u64], threshold: u64, is_sampled: &mut [u8]) {
+    for ((is_sampled, &object), &page) in is_sampled.iter_mut().zip(objects).zip(pages) {
+        *is_sampled = u8::from(page_hash(object, page) <= threshold);
+    }
+}
+
 impl Shards {
     /// A sampler; `None` when the rate is not in (0, 1].
     pub fn new(rate: f64) -> Option<Self> {
@@ -132,13 +144,20 @@ impl Shards {
     /// Takes a stretch of references.
     pub fn references(&mut self, object_ids: &[u64], pages: &[u64]) {
         self.refs += pages.len() as u64;
-        let mut taken = [0u16; PART];
+        let (mut is_sampled, mut taken) = ([0u8; PART], [0u16; PART]);
         for (objects, pages) in object_ids.chunks(PART).zip(pages.chunks(PART)) {
-            // Few are sampled, and which ones no processor foresees: no branch here, and as little is written as can be.
+            let is_sampled = &mut is_sampled[..pages.len()];
+            sample(objects, pages, self.threshold, is_sampled);
             let mut count = 0;
-            for (at, (&object, &page)) in objects.iter().zip(pages).enumerate() {
-                taken[count % PART] = at as u16;
-                count += usize::from(page_hash(object, page) <= self.threshold);
+            for (part, is_sampled) in is_sampled.chunks(FEW).enumerate() {
+                if is_sampled.iter().fold(0, |any, is| any | is) == 0 {
+                    continue;
+                }
+                // Which ones of these no processor foresees: no branch here, and as little is written as can be.
+                for (at, is_sampled) in (part * FEW..).zip(is_sampled) {
+                    taken[count % PART] = at as u16;
+                    count += usize::from(*is_sampled);
+                }
             }
             self.take(objects, pages, &taken[..count]);
         }
