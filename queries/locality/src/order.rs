@@ -175,6 +175,7 @@ impl<'a> Names<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recency::known;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -210,8 +211,7 @@ mod tests {
                 let mut order = PageOrder::new(if dense { &extents } else { &[] }, n > 0);
                 order.references(&objects, &pages, |_, distances| {
                     for &distance in distances.iter().filter(|d| **d != FIRST || n == 0) {
-                        let distance = (distance != FIRST).then_some(u64::from(distance));
-                        *counts.entry(distance).or_default() += 1;
+                        *counts.entry(known(distance)).or_default() += 1;
                     }
                 });
                 orders.push(order);

@@ -15,7 +15,7 @@
 const LEAF: usize = 64;
 /// Children of a node.
 const FAN: usize = 16;
-/// Nodes of a structure without pages: one of each size.
+/// Positions of a structure without pages: one node of each sort.
 const LEAST: usize = LEAF * FAN * FAN;
 /// Positions are below it: all other numbers are further from each of them than a word is long.
 const MOST: usize = NONE as usize + 1 - 2 * LEAF;
@@ -25,6 +25,12 @@ const NONE: u32 = u32::MAX;
 
 /// The distance of a reference whose page is not in the order: its first.
 pub const FIRST: u32 = NONE;
+
+/// A distance, if there is one: `None` is [`FIRST`].
+#[inline]
+pub fn known(distance: u32) -> Option<u64> {
+    (distance != FIRST).then_some(u64::from(distance))
+}
 
 /// Most references that are worked on together.
 pub const TOGETHER: usize = LEAF;
@@ -53,12 +59,10 @@ pub struct Recency {
 #[repr(align(32))]
 struct Sums<T>([T; FAN]);
 
-/// Ones for the children that are after each of the children, and nothing else.
-struct After<T>([[T; FAN]; FAN]);
-
 macro_rules! sums {
     ($number:ty, $after:ident) => {
-        const $after: After<$number> = {
+        /// Ones for the children that are after each of the children, and nothing else.
+        const $after: [[$number; FAN]; FAN] = {
             let mut after = [[0; FAN]; FAN];
             let mut child = 0;
             while child < FAN {
@@ -69,14 +73,14 @@ macro_rules! sums {
                 }
                 child += 1;
             }
-            After(after)
+            after
         };
 
         impl Sums<$number> {
             /// Adds to a child's set bits.
             #[inline]
             fn add(&mut self, child: usize, by: $number) {
-                let after = &$after.0[child % FAN];
+                let after = &$after[child % FAN];
                 for i in 0..FAN {
                     self.0[i] = self.0[i].wrapping_add(after[i] & by);
                 }
@@ -169,7 +173,7 @@ impl Recency {
         self.room();
         let mut distances = [0; TOGETHER];
         self.references(&[id], &mut distances);
-        (distances[0] != FIRST).then_some(u64::from(distances[0]))
+        known(distances[0])
     }
 
     /// References pages, at most as many as there is [`Recency::room`] for. Of each, `distances` gets how many other pages were
@@ -413,10 +417,6 @@ mod tests {
             rest = others;
         }
         found
-    }
-
-    fn known(distance: u32) -> Option<u64> {
-        (distance != FIRST).then_some(u64::from(distance))
     }
 
     proptest! {

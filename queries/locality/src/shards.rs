@@ -112,8 +112,8 @@ fn threshold(rate: f64) -> Option<u64> {
 /// References of which none is sampled, more often than not, at the usual rates.
 const FEW: usize = 32;
 
-/// Which references are sampled: 1 or 0 for each. Once for each sort of processor: where eight numbers are multiplied at a
-/// time, hashing costs a third.
+/// Which references are sampled: 1 or 0 for each. Once for each sort of processor: some multiply
+/// several such numbers at a time.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl"))]
 fn sample(objects: &[u64], pages: &[u64], threshold: u64, is_sampled: &mut [u8]) {
     for ((is_sampled, &object), &page) in is_sampled.iter_mut().zip(objects).zip(pages) {

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
 use pgtrace_locality::order::PageOrder;
-use pgtrace_locality::recency::FIRST;
+use pgtrace_locality::recency::known;
 use pgtrace_locality::reuse::Distances;
 
 use super::inputs::Inputs;
@@ -160,7 +160,7 @@ impl Pass for Capture {
             let (seqs, rows) = (&rows.seq[part], &mut self.rows);
             self.order.references(objects, pages, |first, distances| {
                 for (i, distance) in (first..).zip(distances) {
-                    let distance = (*distance != FIRST).then_some(u64::from(*distance));
+                    let distance = known(*distance);
                     rows.add(&[Some(seqs[i]), Some(objects[i]), Some(pages[i]), distance]);
                 }
             });
